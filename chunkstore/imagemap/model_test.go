@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"testing"
 
 	"github.com/zeebo/blake3"
 	"pgregory.net/rapid"
@@ -70,7 +69,8 @@ type volume struct {
 	geo    geometry
 	store  *memory
 	m      Map
-	cells  []cell
+	cells  []cell // may reach beyond the volume's size: what trees hold there
+	units  int    // size
 	births uint64
 	chunks uint64
 }
@@ -93,7 +93,7 @@ func (v *volume) resize(units int) {
 	for len(v.cells) < units {
 		v.cells = append(v.cells, cell{birth: v.m.Birth})
 	}
-	v.cells = v.cells[:units]
+	v.units = units
 	v.m.Size = int64(units) * v.unit
 }
 
@@ -154,8 +154,8 @@ func (v *volume) moved(t *rapid.T, es []Extent) []Extent {
 		}
 	}
 	var all []Extent
-	from := rapid.IntRange(0, len(v.cells)).Draw(t, "move from")
-	to := min(len(v.cells), from+rapid.IntRange(0, 40).Draw(t, "move"))
+	from := rapid.IntRange(0, v.units).Draw(t, "move from")
+	to := min(v.units, from+rapid.IntRange(0, 40).Draw(t, "move"))
 	next := 0
 	for i := range v.cells {
 		x := int64(i) * v.unit
@@ -187,23 +187,83 @@ func (v *volume) write(t *rapid.T, es []Extent, base bool) Ref {
 	return ref
 }
 
+// full begins a new line; its base has no holes (I4).
 func (v *volume) full(t *rapid.T) {
 	v.births++
-	n := len(v.cells)
 	v.cells = nil
 	v.m = Map{Birth: v.births}
-	v.resize(n)
-	es := v.drawExtents(t, 0, n)
+	v.resize(v.units)
+	var es []Extent
+	for _, e := range v.drawExtents(t, 0, v.units) {
+		if !e.Hole {
+			es = append(es, e)
+		}
+	}
 	v.m.Base = v.write(t, es, true)
 }
 
 func (v *volume) increment(t *rapid.T) {
 	v.births++
-	es := v.drawExtents(t, rapid.IntRange(0, len(v.cells)-1).Draw(t, "lo"), len(v.cells))
+	es := v.drawExtents(t, rapid.IntRange(0, v.units-1).Draw(t, "lo"), v.units)
 	if rapid.Bool().Draw(t, "clean") {
 		es = v.moved(t, es)
 	}
 	v.push(v.write(t, es, false))
+}
+
+// grow changes the size as I7 wants it, or silently: larger, with no extents.
+func (v *volume) grow(t *rapid.T, silently bool) {
+	old := v.units
+	lo := 1
+	if silently {
+		lo = old
+	}
+	v.resize(rapid.IntRange(lo, old+100).Draw(t, "units"))
+	if silently || old == v.units {
+		return
+	}
+	v.births++
+	from, to := min(old, v.units), max(old, v.units)
+	var es []Extent
+	if from > 0 {
+		es = v.drawExtents(t, from/2, from)
+	}
+	hole := Extent{Off: int64(from) * v.unit, Len: int64(to-from) * v.unit, Hole: true, Birth: v.births}
+	v.apply([]Extent{hole})
+	v.push(v.write(t, append(es, hole), false))
+}
+
+func (v *volume) compact(t *rapid.T) {
+	p := Policy{
+		Fanout:      rapid.IntRange(2, 4).Draw(t, "fan-out"),
+		MaxRuns:     rapid.IntRange(1, 6).Draw(t, "runs"),
+		FoldPercent: rapid.SampledFrom([]int{1, 50, 1000, 1 << 30}).Draw(t, "fold"),
+	}
+	m, stats, err := compact(t.Context(), v.store, v.store, v.m, p, v.geo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.Runs) > p.MaxRuns || stats.Folded > 0 && len(m.Runs) > 0 {
+		t.Fatalf("%d runs left by %+v: %+v", len(m.Runs), p, stats)
+	}
+	v.m = m
+	if stats.Folded > 0 {
+		v.checkCanonical(t)
+	}
+}
+
+// checkCanonical compares a folded base with one written in a single pass.
+func (v *volume) checkCanonical(t *rapid.T) {
+	var es []Extent
+	for i, c := range v.cells {
+		e := Extent{Off: int64(i) * v.unit, Len: v.unit, Chunk: c.chunk, ChunkOff: uint32(c.off), Hole: !c.data, Birth: c.birth}
+		if c.data || c.birth > v.m.Birth {
+			es = append(es, e)
+		}
+	}
+	if got, want := v.m.Base, v.write(t, es, true); got != want {
+		t.Fatalf("folded base %+v, written in one pass %+v", got, want)
+	}
 }
 
 func (v *volume) push(r Ref) {
@@ -232,30 +292,17 @@ func (v *volume) checkIter(t *rapid.T, it *Iterator, lo, hi int, holes bool) {
 			break
 		}
 		if e.Off < end || e.End() > min(int64(hi)*v.unit, v.m.Size) || e.Hole && !holes || e.check() != nil || last.joins(&e) {
-			t.Fatalf("extent %+v behind %+v in [%d,%d) of %d", e, last, lo, hi, len(v.cells))
+			t.Fatalf("extent %+v behind %+v in [%d,%d) of %d", e, last, lo, hi, v.units)
 		}
 		end, last = e.End(), e
 		for x := e.Off; x < e.End(); x += v.unit {
 			got[x/v.unit] = cell{!e.Hole, e.Chunk, int64(e.ChunkOff) + x - e.Off, e.Birth}
 		}
 	}
-	for i := lo; i < min(hi, len(got)); i++ {
+	for i := lo; i < min(hi, v.units); i++ {
 		w := v.cells[i]
 		if !got[i].sameBytes(w) || (holes || w.data) && got[i].birth != w.birth {
 			t.Fatalf("unit %d: got %+v, want %+v", i, got[i], w)
 		}
 	}
-}
-
-func TestOverlayAgainstModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		v := newVolume(t)
-		v.full(t)
-		for range rapid.IntRange(0, 8).Draw(t, "increments") {
-			v.increment(t)
-		}
-		v.check(t, 0, len(v.cells))
-		lo := rapid.IntRange(0, len(v.cells)).Draw(t, "from")
-		v.check(t, lo, rapid.IntRange(lo, len(v.cells)).Draw(t, "to"))
-	})
 }
