@@ -25,7 +25,8 @@ type Tool struct {
 	Name    string // last element of the package path, without a major version
 	Package string
 	Version string
-	dir     string // of the module that pins it
+	Module  string // the directory below tools that pins it
+	dir     string
 }
 
 // List returns every tool pinned below root, sorted by name. Root is the directory of the product's go.mod.
@@ -60,7 +61,7 @@ func Path(ctx context.Context, root, name string) (string, error) {
 	if i < 0 {
 		return "", fmt.Errorf("no module below %s pins a tool named %q", filepath.Join(root, "tools"), name)
 	}
-	return tools[i].Install(ctx, cacheDir(root))
+	return tools[i].Install(ctx, CacheDir(root))
 }
 
 // Install returns the tool's binary below dir, building it first where it is missing.
@@ -114,7 +115,7 @@ func parse(mod []byte, dir string) ([]Tool, error) {
 		if version == "" {
 			return nil, fmt.Errorf("tool %s: no requirement holds it", t.Path)
 		}
-		tools = append(tools, Tool{Name: toolName(t.Path), Package: t.Path, Version: version, dir: dir})
+		tools = append(tools, Tool{Name: toolName(t.Path), Package: t.Path, Version: version, Module: filepath.Base(dir), dir: dir})
 	}
 	return tools, nil
 }
@@ -128,8 +129,8 @@ func toolName(pkg string) string {
 	return path.Base(pkg)
 }
 
-// cacheDir survives fresh clones where the user has a cache directory; a user without one gets it in the work tree.
-func cacheDir(root string) string {
+// CacheDir is where binaries go. It survives fresh clones where the user has a cache directory; a user without one gets it in the work tree.
+func CacheDir(root string) string {
 	if dir, err := os.UserCacheDir(); err == nil {
 		return filepath.Join(dir, "tidemark-tools")
 	}

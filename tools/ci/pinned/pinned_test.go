@@ -26,9 +26,9 @@ func TestParse(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Tool{
-		{Name: "lint", Package: "example.org/lint/v2/cmd/lint", Version: "v2.15.0"},
-		{Name: "run", Package: "example.org/run/v3", Version: "v3.0.1"},
-		{Name: "other", Package: "example.org/lint/other", Version: "v1.9.0"},
+		{Name: "lint", Package: "example.org/lint/v2/cmd/lint", Version: "v2.15.0", Module: "dir"},
+		{Name: "run", Package: "example.org/run/v3", Version: "v3.0.1", Module: "dir"},
+		{Name: "other", Package: "example.org/lint/other", Version: "v1.9.0", Module: "dir"},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Tool{})); diff != "" {
 		t.Errorf("tools (-want +got):\n%s", diff)

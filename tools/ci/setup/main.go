@@ -35,21 +35,33 @@ var needs = []need{
 	{"jq", bins("jq"), "scripts that read --json"},
 }
 
-// servers are pinned in tools/servers; tests start them.
-var servers = []string{"versitygw"}
-
 func main() {
 	ctx := context.Background()
 	if err := packages(ctx); err != nil {
 		// Not fatal: what cannot be tested here is skipped by name, and the rest is worth running.
 		fmt.Fprintln(os.Stderr, "setup: warning:", err)
 	}
-	for _, name := range servers {
-		if _, err := pinned.Path(ctx, ".", name); err != nil {
-			fmt.Fprintln(os.Stderr, "setup:", err)
-			os.Exit(1)
+	if err := servers(ctx, "."); err != nil {
+		fmt.Fprintln(os.Stderr, "setup:", err)
+		os.Exit(1)
+	}
+}
+
+// servers builds what tests talk to: everything that tools/servers pins.
+func servers(ctx context.Context, root string) error {
+	tools, err := pinned.List(ctx, root)
+	if err != nil {
+		return err
+	}
+	for _, t := range tools {
+		if t.Module != "servers" {
+			continue
+		}
+		if _, err := t.Install(ctx, pinned.CacheDir(root)); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // packages installs the missing system packages.

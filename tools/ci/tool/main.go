@@ -36,7 +36,7 @@ func installAll(ctx context.Context) error {
 		return err
 	}
 	for _, t := range tools {
-		bin, err := pinned.Path(ctx, ".", t.Name)
+		bin, err := t.Install(ctx, pinned.CacheDir("."))
 		if err != nil {
 			return err
 		}
