@@ -113,6 +113,13 @@ func logicalBlock(f *os.File) (int64, error) {
 	return int64(size), nil
 }
 
+// readOnly asks the device, for the kernel opens a read-only one for writing without a word.
+func readOnly(f *os.File) bool {
+	var flag uint32
+	err := control(f, func(fd int) error { return ioctlPtr(fd, unix.BLKROGET, unsafe.Pointer(&flag)) })
+	return err == nil && flag != 0
+}
+
 func roundDown(n, unit int64) int64 { return n &^ (unit - 1) }
 func roundUp(n, unit int64) int64   { return (n + unit - 1) &^ (unit - 1) }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -162,11 +161,6 @@ func (s *Source) readBuffered(p []byte, off int64) error {
 	return wrapRead(s.path, off+int64(n), io.ErrUnexpectedEOF)
 }
 
-// wrapRead names the place once: the os package has put the path into its error already.
 func wrapRead(path string, off int64, err error) error {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
-		err = pe.Err
-	}
-	return fmt.Errorf("read %s at %d: %w", path, off, err)
+	return fmt.Errorf("read %s at %d: %w", path, off, pathless(err))
 }

@@ -20,6 +20,7 @@ type Options struct {
 	BlockSize uint32 // logical block size; 0 means 512
 	ReadOnly  bool
 	DirectIO  bool // the loop driver reads the file past the page cache
+	Partition bool // show partitions of the file's partition table, as <device>p1 and so on
 }
 
 // RequireRoot skips the test unless it may attach devices and mount.
@@ -105,6 +106,9 @@ func configure(dev string, back *os.File, opt Options) (*os.File, error) {
 	}
 	if opt.DirectIO {
 		cfg.Info.Flags |= unix.LO_FLAGS_DIRECT_IO
+	}
+	if opt.Partition {
+		cfg.Info.Flags |= unix.LO_FLAGS_PARTSCAN
 	}
 	if err := unix.IoctlLoopConfigure(int(f.Fd()), &cfg); err != nil {
 		return nil, errors.Join(err, f.Close())
