@@ -3,6 +3,7 @@
 package blockio
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -80,7 +81,7 @@ func TestReadingLeavesThePageCacheAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, direct := range []bool{true, false} {
-		for _, c := range []struct{ block, step int64 }{{1 << 20, 1 << 20}, {8 << 10, 64 << 10}} {
+		for _, c := range []struct{ block, step int64 }{{1 << 20, 1 << 20}, {256 << 10, 1 << 20}, {8 << 10, 64 << 10}} {
 			t.Run(fmt.Sprintf("direct=%v/block=%d", direct, c.block), func(t *testing.T) {
 				s := openTestSource(t, path, direct)
 				readAll(t, s, c.block, c.step)
@@ -92,6 +93,70 @@ func TestReadingLeavesThePageCacheAlone(t *testing.T) {
 				}
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
+				}
+			})
+		}
+	}
+}
+
+// btrfs opens a compressed file with O_DIRECT and reads it through the page cache.
+func TestReadingACompressedFileLeavesThePageCacheAlone(t *testing.T) {
+	const size = 16 << 20
+	dir, _ := looptest.MountedFS(t, "btrfs", 160<<20)
+	if err := unix.Mount("none", dir, "btrfs", unix.MS_REMOUNT, "compress-force=lzo"); err != nil {
+		t.Skipf("no compression here: %v", err)
+	}
+	path := filepath.Join(dir, "volume")
+	if err := os.WriteFile(path, bytes.Repeat([]byte("compress"), size/8), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	dropCached(f, 0, 0)
+	s := openTestSource(t, path, true)
+	readAll(t, s, 1<<20, 1<<20)
+	if share := cachedShare(t, path, size); share >= 0.05 {
+		t.Errorf("%.1f %% is cached", 100*share)
+	}
+	_ = s.Close()
+}
+
+func BenchmarkReadAt(b *testing.B) {
+	const size = 256 << 20
+	path := filepath.Join(b.TempDir(), "volume")
+	p := make([]byte, size)
+	looptest.FillPattern(p, 0)
+	if err := os.WriteFile(path, p, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		b.Fatal(err)
+	}
+	dropCached(f, 0, 0)
+	for _, direct := range []bool{true, false} {
+		for _, block := range []int64{8 << 10, 64 << 10, 1 << 20} {
+			b.Run(fmt.Sprintf("direct=%v/block=%dKiB", direct, block>>10), func(b *testing.B) {
+				s := openTestSource(b, path, direct)
+				buf := alignedBytes(b, int(block))
+				b.SetBytes(block)
+				b.ReportAllocs()
+				off, ctx := int64(0), b.Context()
+				for b.Loop() {
+					if err := s.ReadAt(ctx, buf, off); err != nil {
+						b.Fatal(err)
+					}
+					off = (off + block) % size
 				}
 			})
 		}

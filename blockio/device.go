@@ -76,13 +76,17 @@ func ioctlPtr(fd int, request uint, arg unsafe.Pointer) error {
 type alignment struct {
 	offset int64 // of offset and length
 	memory int64 // of the buffer's address
+	// silent is set for a file system that does not say when it can't read directly: btrfs takes O_DIRECT for
+	// a compressed file and leaves all of it in the page cache.
+	silent bool
 }
 
 // directAlignment asks statx, which knows about file systems too, then the device for its logical block.
 // ok is false when the kernel says that the file can't be read directly at all (it would accept O_DIRECT and
 // go through the page cache nevertheless).
 func directAlignment(f *os.File, device bool) (a alignment, ok bool) {
-	a = alignment{offset: PageSize, memory: PageSize} // true everywhere but on blocks larger than a page
+	// A page is right everywhere but on blocks larger than that.
+	a = alignment{offset: PageSize, memory: PageSize, silent: !device}
 	var stx unix.Statx_t
 	err := control(f, func(fd int) error {
 		return unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &stx)

@@ -347,6 +347,25 @@ func TestSourceConcurrentReads(t *testing.T) {
 	}
 }
 
+func TestReadAtDoesNotAllocate(t *testing.T) {
+	path := patternFile(t, t.TempDir(), 1<<20+100)
+	for _, direct := range []bool{true, false} {
+		s := openTestSource(t, path, direct)
+		p := alignedBytes(t, 64<<10)
+		ctx := t.Context()
+		off := int64(0)
+		n := testing.AllocsPerRun(200, func() {
+			off = (off + 4096) % (512 << 10)
+			if err := s.ReadAt(ctx, p, off); err != nil {
+				t.Error(err)
+			}
+		})
+		if n != 0 {
+			t.Errorf("ReadAt (direct %v) allocates %v times", direct, n)
+		}
+	}
+}
+
 func TestReadErrorSentence(t *testing.T) {
 	e := &ReadError{Path: "/dev/x", Err: unix.EIO}
 	for i := range 6 {

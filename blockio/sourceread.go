@@ -129,6 +129,9 @@ func (s *Source) readDirect(p []byte, off int64) (int, error) {
 		return 0, nil
 	}
 	n, err := s.direct.ReadAt(p, off)
+	if s.align.silent {
+		dropCached(s.direct, off, int64(len(p)))
+	}
 	switch {
 	case err == nil, errors.Is(err, io.EOF):
 		return n, nil

@@ -277,6 +277,16 @@ func TestTargetRefuses(t *testing.T) {
 			}
 		}
 	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for verb, err := range map[string]error{
+		"write": target.WriteAt(cancelled, nil, 0), "read": target.ReadAt(cancelled, nil, 0),
+		"zero": target.Zero(cancelled, 0, 0), "sync": target.Sync(cancelled),
+	} {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled %s: %v", verb, err)
+		}
+	}
 	var busy *InUseError
 	if _, err := OpenTarget(target.Path(), 8192, TargetOptions{}); !errors.As(err, &busy) {
 		t.Errorf("a second writer: %v", err)
@@ -387,32 +397,33 @@ func TestTargetConcurrentWriters(t *testing.T) {
 }
 
 func TestWritingLeavesThePageCacheAlone(t *testing.T) {
+	const size = 128 << 20
 	for _, kind := range []string{"file", "device"} {
 		for _, c := range []struct{ block, step int64 }{{1 << 20, 1 << 20}, {8 << 10, 64 << 10}} {
 			t.Run(fmt.Sprintf("%s/block=%d", kind, c.block), func(t *testing.T) {
 				path := filepath.Join(t.TempDir(), "volume")
 				if kind == "device" {
-					path = looptest.AttachWith(t, looptest.SparseFile(t, cacheTestSize), looptest.Options{DirectIO: true})
+					path = looptest.AttachWith(t, looptest.SparseFile(t, size), looptest.Options{DirectIO: true})
 				}
-				target := openTestTarget(t, path, cacheTestSize)
+				target := openTestTarget(t, path, size)
 				p := bytes.Repeat([]byte{7}, int(c.block))
 				most := 0.0
-				for off := int64(0); off < cacheTestSize; off += c.step {
+				for off := int64(0); off < size; off += c.step {
 					if err := target.WriteAt(t.Context(), p, off); err != nil {
 						t.Fatal(err)
 					}
-					if off%(64<<20) == 60<<20 {
-						most = max(most, cachedShare(t, path, cacheTestSize))
+					if off%(32<<20) == 28<<20 {
+						most = max(most, cachedShare(t, path, size))
 					}
 				}
 				// Two windows and a little: pages are written and dropped on the way, not at the end.
-				if limit := float64(3*flushWindow) / cacheTestSize; most > limit {
+				if limit := float64(3*flushWindow) / size; most > limit {
 					t.Errorf("up to %.1f %% were cached while writing, want at most %.1f %%", 100*most, 100*limit)
 				}
 				if err := target.Sync(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				if share := cachedShare(t, path, cacheTestSize); share >= 0.05 {
+				if share := cachedShare(t, path, size); share >= 0.05 {
 					t.Errorf("%.1f %% of the volume is cached after Sync", 100*share)
 				}
 				if err := target.Close(); err != nil {
