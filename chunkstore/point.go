@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chunkstore
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tidemark-io/tidemark/chunkstore/cdc"
+	"github.com/tidemark-io/tidemark/chunkstore/chunk"
+	"github.com/tidemark-io/tidemark/chunkstore/imagemap"
+	"github.com/tidemark-io/tidemark/chunkstore/index"
+	"github.com/tidemark-io/tidemark/chunkstore/objstore"
+	"github.com/tidemark-io/tidemark/chunkstore/seal"
+)
+
+type (
+	// ChunkID is a chunk's name.
+	ChunkID   = chunk.ID
+	indexPack = index.PackID
+)
+
+const maxPointSize = 16 << 20
+
+// Point is a restore point: the root of one volume's image map and the facts
+// about how it was made. What the map does not cover reads as zeros.
+type Point struct {
+	ID       string            `json:"id"`      // 32 hex digits; a unique prefix names it
+	Session  uint64            `json:"session"` // the session that committed it; the birth of what it changed
+	Volume   string            `json:"volume"`
+	Domain   string            `json:"domain"`
+	Created  time.Time         `json:"created"`
+	Snapshot string            `json:"snapshot,omitempty"` // id of the snapshot it was taken from
+	Size     int64             `json:"size"`               // of the volume in bytes
+	Tags     map[string]string `json:"tags,omitempty"`
+
+	Base     *PointRef     `json:"base,omitempty"`
+	Line     string        `json:"line"`               // random; points of one line descend from each other
+	Ancestry []Ancestor    `json:"ancestry,omitempty"` // older lines it descends from, newest first
+	Map      imagemap.Map  `json:"map"`
+	Root     string        `json:"root"` // digest of the map: binds every byte of the volume
+	Source   string        `json:"source"`
+	Reason   string        `json:"reason"`
+	Trust    string        `json:"trust"`
+	Chunker  cdc.Kind      `json:"chunker"`
+	Digests  int           `json:"digests"`              // bytes per frame digest of base chunks
+	Lost     []VolumeRange `json:"unreadable,omitempty"` // could not be read from the source; read as zeros
+	Skipped  []VolumeRange `json:"skipped,omitempty"`    // free space that was not read; reads as zeros
+	Audit    Audit         `json:"audit"`
+	Counts   PointCounts   `json:"counts"`
+}
+
+// VolumeRange is [Offset, Offset+Length) of a volume, in bytes.
+type VolumeRange struct {
+	Offset int64 `json:"offset"`
+	Length int64 `json:"length"`
+}
+
+// Ancestor says that the points of a line up to a session are ancestors.
+type Ancestor struct {
+	Line string `json:"line"`
+	Upto uint64 `json:"upto"`
+}
+
+// Audit is the state of the check on what change sources claim.
+type Audit struct {
+	Cursor  int64 `json:"cursor"`  // where the rolling part goes on
+	Sampled int64 `json:"sampled"` // bytes compared for this point
+	Missed  int64 `json:"missed"`  // bytes found changed though not claimed
+}
+
+// PointCounts are the exact figures of the backup that made the point, in bytes.
+type PointCounts struct {
+	Changed   int64 `json:"changed"`
+	Read      int64 `json:"read"`
+	New       int64 `json:"new"`
+	Data      int64 `json:"data"` // sealed data frames shipped
+	Mapped    int64 `json:"mapped"`
+	Cleaned   int64 `json:"cleaned"`
+	Chunks    int64 `json:"chunks"`
+	NewChunks int64 `json:"newChunks"`
+}
+
+// maxAncestry bounds a point's memory of older lines; beyond it a difference
+// is found by comparing maps.
+const maxAncestry = 64
+
+// Descends tells whether a is p or an ancestor of p, so that extents of p born
+// after a's session are exactly what changed since a.
+func (p *Point) Descends(a *Point) bool {
+	if a.Line == p.Line {
+		return a.Session <= p.Session
+	}
+	return slices.ContainsFunc(p.Ancestry, func(l Ancestor) bool { return l.Line == a.Line && a.Session <= l.Upto })
+}
+
+// Extend makes p the next point of base's line, or of a line of its own where
+// another session extends the same base.
+func (p *Point) Extend(base *Point, branch bool, newLine string) {
+	p.Base = &PointRef{ID: base.ID, Session: base.Session}
+	p.Line, p.Ancestry = base.Line, base.Ancestry
+	if branch {
+		p.Line = newLine
+		p.Ancestry = append([]Ancestor{{Line: base.Line, Upto: base.Session}}, base.Ancestry...)
+		p.Ancestry = p.Ancestry[:min(len(p.Ancestry), maxAncestry)]
+	}
+}
+
+func (r *Repository) pointName(p *Point) string {
+	return "points/" + r.VolumeKey(p.Volume) + "/" + p.ID
+}
+
+// Commit makes everything durable, stores the point and decides the session
+// (C4). On ErrFenced a collector was faster and nothing counts.
+func (s *Session) Commit(ctx context.Context, p *Point) error {
+	if err := s.flush(chunk.Base, chunk.Patch, chunk.Map); err != nil {
+		return err
+	}
+	if err := s.fresh.Flush(ctx); err != nil {
+		return err
+	}
+	p.Session, p.Root = s.rec.Session, hexDigest(p.Map.Digest())
+	name := s.repo.pointName(p)
+	data, err := s.repo.sealRecord(name, p)
+	if err != nil {
+		return err
+	}
+	if err := s.store.Put(ctx, name, objstore.Body{data}); err != nil {
+		return fmt.Errorf("store point: %w", err)
+	}
+	meta := PointMeta{ObjectRef: refOf(name, data), ID: p.ID, Volume: p.Volume, Created: p.Created}
+	if p.Base != nil {
+		meta.Base = p.Base.ID
+	}
+	return s.decide(ctx, StateCommitted, []PointMeta{meta})
+}
+
+// Abandon ends the session without a point; what it stored is garbage.
+func (s *Session) Abandon(ctx context.Context) error { return s.decide(ctx, StateAbandoned, nil) }
+
+func (s *Session) decide(ctx context.Context, state string, points []PointMeta) error {
+	r := s.repo
+	o := &OutcomeRecord{
+		Session: s.rec.Session, Nonce: s.rec.Nonce, State: state, Points: points,
+		Packs: int(s.packs.Load()), Bytes: s.packBytes.Load(), Epochs: r.epochs, Finished: r.now().UTC(),
+	}
+	if state == StateCommitted {
+		o.Segments = s.segments
+	}
+	name := outcomeName(o.Session)
+	data, err := r.sealRecord(name, o)
+	if err != nil {
+		return err
+	}
+	err = s.store.Put(ctx, name, objstore.Body{data})
+	if errors.Is(err, objstore.ErrExists) {
+		err = ErrFenced
+		if there, rerr := r.readOutcome(ctx, o.Session); rerr != nil {
+			err = fmt.Errorf("read back the session's outcome: %w", rerr)
+		} else if there != nil && there.Nonce == o.Nonce && there.State == state {
+			err = nil // our own put got through though it was reported failed
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("decide session %d: %w", o.Session, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.outcomes[o.Session], r.dirty = o, true
+	return nil
+}
+
+// Metas lists the committed points, oldest session first, of one volume or of
+// all ("").
+func (r *Repository) Metas(volume string) []PointMeta {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []PointMeta
+	for _, n := range sortedKeys(r.outcomes) {
+		o := r.outcomes[n]
+		if o.State != StateCommitted {
+			continue
+		}
+		for _, p := range o.Points {
+			if volume == "" || p.Volume == volume {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+// Points reads the retained points (those without a tombstone), oldest first.
+func (r *Repository) Points(ctx context.Context, volume string) ([]*Point, error) {
+	metas, err := r.Retained(ctx, volume)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*Point, len(metas))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(probeWidth)
+	for i, m := range metas {
+		g.Go(func() (err error) {
+			out[i], err = r.ReadPoint(ctx, m)
+			return err
+		})
+	}
+	return out, g.Wait()
+}
+
+// Retained is Metas without the forgotten points.
+func (r *Repository) Retained(ctx context.Context, volume string) ([]PointMeta, error) {
+	gone, err := r.tombstones(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(r.Metas(volume), func(m PointMeta) bool { return gone[m.ID] }), nil
+}
+
+// Latest is the newest retained point of a volume, or nil.
+func (r *Repository) Latest(ctx context.Context, volume string) (*Point, error) {
+	metas, err := r.Retained(ctx, volume)
+	if err != nil || len(metas) == 0 {
+		return nil, err
+	}
+	return r.ReadPoint(ctx, metas[len(metas)-1])
+}
+
+// tombstones lists forgotten points. A list may lag, so a point may appear for
+// a while after it was forgotten; what must be sure asks Forgotten by name.
+func (r *Repository) tombstones(ctx context.Context) (map[string]bool, error) {
+	gone := map[string]bool{}
+	prefix := forgottenName("")
+	err := r.store.List(ctx, prefix, func(i objstore.Info) error {
+		gone[i.Name[len(prefix):]] = true
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list forgotten points: %w", err)
+	}
+	return gone, nil
+}
+
+// ReadPoint reads one point and checks it against its session's outcome.
+func (r *Repository) ReadPoint(ctx context.Context, m PointMeta) (*Point, error) {
+	data, err := objstore.ReadAll(ctx, r.store, m.Name, maxPointSize)
+	if err != nil {
+		return nil, fmt.Errorf("read point %.8s of volume %s: %w", m.ID, m.Volume, err)
+	}
+	if err := m.check(data); err != nil {
+		return nil, err
+	}
+	var p Point
+	if err := r.openRecord(m.Name, data, &p); err != nil {
+		return nil, err
+	}
+	if p.ID != m.ID || p.Size < 0 || p.Map.Size != p.Size || p.Root != hexDigest(p.Map.Digest()) {
+		return nil, &seal.CorruptError{Object: m.Name, Detail: "its facts contradict each other"}
+	}
+	return &p, nil
+}
+
+// Forget writes a point's tombstone.
+func (r *Repository) Forget(ctx context.Context, p PointRef, reason string) error {
+	name := forgottenName(p.ID)
+	data, err := r.sealRecord(name, TombstoneRecord{Point: p, Reason: reason, Created: r.now().UTC()})
+	if err != nil {
+		return err
+	}
+	err = r.store.Put(ctx, name, objstore.Body{data})
+	if errors.Is(err, objstore.ErrExists) {
+		return nil
+	}
+	return err
+}
+
+func hexDigest(d [32]byte) string { return hex.EncodeToString(d[:]) }

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chunkstore
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tidemark-io/tidemark/chunkstore/chunk"
+	"github.com/tidemark-io/tidemark/chunkstore/index"
+	"github.com/tidemark-io/tidemark/chunkstore/objstore"
+	"github.com/tidemark-io/tidemark/chunkstore/objstore/meter"
+)
+
+// Errors of a session's end.
+var (
+	ErrFenced  = errors.New("the session was ended by a collector: nothing of it counts, run the backup again")
+	ErrDecided = errors.New("the session is already decided")
+	ErrForeign = errors.New("the session is another writer's")
+)
+
+// Budget bounds what a session keeps in memory and in flight.
+type Budget struct {
+	PackBytes    int // a pack is closed at this size; at most 64 MiB
+	Uploads      int // packs on their way to the store at once
+	FreshEntries int // new chunks remembered on the heap before they become an index segment
+}
+
+// SessionOptions describe a writer.
+type SessionOptions struct {
+	Volume string
+	Domain string
+	Base   *Point // pinned for the session's life; nil for none
+	Budget Budget
+	// OnPack is called once for each pack that is durable, from any goroutine.
+	OnPack func(PackReport) error
+}
+
+// PackReport tells a journal about a durable pack.
+type PackReport struct {
+	Pack    index.PackID     `json:"pack"`
+	Entries []index.Location `json:"-"`
+}
+
+// Packs calls yield for each pack that a journal saw become durable; nil is none.
+type Packs func(yield func(PackReport) error) error
+
+// Session is one writer. Put and the node methods are safe for concurrent use;
+// Commit and Close are called once, after all of those returned.
+type Session struct {
+	repo   *Repository
+	store  *meter.Store
+	rec    SessionRecord
+	opt    SessionOptions
+	index  *index.Cache
+	fresh  *index.Fresh
+	lanes  [chunk.Map + 1]*lane
+	tools  sync.Pool
+	up     errgroup.Group
+	upCtx  context.Context
+	cancel context.CancelFunc
+
+	baseGone bool
+	branched bool
+
+	packs     atomic.Int64
+	packBytes atomic.Int64
+	dataBytes atomic.Int64
+	newBytes  atomic.Int64
+	chunks    atomic.Int64
+	newChunks atomic.Int64
+	seq       atomic.Uint32
+
+	mu       sync.Mutex
+	segments []Segment
+	err      error
+}
+
+// Begin creates the session (and so pins the base), then reads the base's
+// tombstone, the epochs and the sessions since the base: in that order (C3).
+func (r *Repository) Begin(ctx context.Context, opt SessionOptions) (*Session, error) {
+	var nonce [16]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return nil, fmt.Errorf("draw session nonce: %w", err)
+	}
+	rec := SessionRecord{
+		Nonce: hex.EncodeToString(nonce[:]), Volume: opt.Volume, Domain: opt.Domain,
+		Host: r.opt.Host, Program: r.opt.Program, Started: r.now().UTC(),
+	}
+	if opt.Base != nil {
+		rec.Base = &PointRef{ID: opt.Base.ID, Session: opt.Base.Session}
+	}
+	if err := r.createOpen(ctx, &rec); err != nil {
+		return nil, fmt.Errorf("begin session: %w", err)
+	}
+	if err := r.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	return r.newSession(ctx, rec, opt, nil)
+}
+
+// createOpen wins the next free session number.
+func (r *Repository) createOpen(ctx context.Context, rec *SessionRecord) error {
+	if err := r.findEnd(ctx); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	rec.Session = r.end
+	r.mu.Unlock()
+	for {
+		name := sessionName(rec.Session)
+		data, err := r.sealRecord(name, rec)
+		if err != nil {
+			return err
+		}
+		err = r.store.Put(ctx, name, objstore.Body{data})
+		if !errors.Is(err, objstore.ErrExists) {
+			return err
+		}
+		rec.Session++ // somebody else's; the next one
+	}
+}
+
+// Resume continues a session that a killed process of this machine left
+// undecided. known are the packs that its journal saw become durable.
+func (r *Repository) Resume(ctx context.Context, number uint64, nonce string, opt SessionOptions, known Packs) (*Session, error) {
+	if err := r.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	rec, err := r.readOpen(ctx, number)
+	if err != nil {
+		return nil, err
+	}
+	if rec.Nonce != nonce || rec.Volume != opt.Volume || rec.Domain != opt.Domain {
+		return nil, fmt.Errorf("session %d: %w", number, ErrForeign)
+	}
+	if o, err := r.readOutcome(ctx, number); err != nil || o != nil {
+		return nil, errors.Join(err, ErrDecided)
+	}
+	return r.newSession(ctx, *rec, opt, known)
+}
+
+func (r *Repository) newSession(ctx context.Context, rec SessionRecord, opt SessionOptions, known Packs) (*Session, error) {
+	ix, err := r.Index(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{repo: r, store: meter.Wrap(r.store), rec: rec, opt: opt, index: ix}
+	if err := s.checkBase(ctx); err != nil {
+		return nil, err
+	}
+	s.tools.New = func() any { return s.newTools() }
+	for c := chunk.Base; c <= chunk.Map; c++ {
+		s.lanes[c] = &lane{class: c}
+	}
+	upCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s.cancel = cancel
+	context.AfterFunc(ctx, cancel) // a cancelled backup stops its uploads
+	s.upCtx = upCtx
+	s.up.SetLimit(max(1, opt.Budget.Uploads))
+	s.fresh = index.NewFresh(r.dir, min(max(1024, opt.Budget.FreshEntries), index.MaxEntries), s.putSegment)
+	if err := s.adopt(known); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// adopt takes over the packs of the session's earlier life. Others that its
+// journal did not see may exist under the next numbers; a pack's name holds its
+// hash, so nothing is overwritten.
+func (s *Session) adopt(known Packs) error {
+	if known == nil {
+		return nil
+	}
+	return known(func(p PackReport) error {
+		s.packs.Add(1)
+		s.packBytes.Add(int64(p.Pack.Size))
+		s.seq.Store(max(s.seq.Load(), p.Pack.Seq+1))
+		for _, loc := range p.Entries {
+			_, state, err := s.fresh.Claim(loc.ID)
+			if err == nil && state == index.New {
+				err = s.fresh.Done(s.upCtx, loc.ID, loc)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// checkBase looks for the base's tombstone and for another session that
+// extends the same base, which makes this one a branch of its line.
+func (s *Session) checkBase(ctx context.Context) error {
+	base := s.rec.Base
+	if base == nil {
+		return nil
+	}
+	gone, err := s.repo.Forgotten(ctx, base.ID)
+	if err != nil {
+		return err
+	}
+	s.baseGone = gone
+	s.branched, err = s.repo.extendedBefore(ctx, *base, s.rec.Session)
+	return err
+}
+
+// Forgotten tells whether a point has a tombstone.
+func (r *Repository) Forgotten(ctx context.Context, id string) (bool, error) {
+	_, err := r.store.Stat(ctx, forgottenName(id))
+	if errors.Is(err, objstore.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for the tombstone of point %.8s: %w", id, err)
+	}
+	return true, nil
+}
+
+// extendedBefore tells whether a session below number, that counts or may
+// still count, has the same base.
+func (r *Repository) extendedBefore(ctx context.Context, base PointRef, number uint64) (bool, error) {
+	for n := base.Session + 1; n < number; n++ {
+		r.mu.Lock()
+		o := r.outcomes[n]
+		r.mu.Unlock()
+		if o != nil {
+			for _, p := range o.Points {
+				if o.State == StateCommitted && p.Base == base.ID {
+					return true, nil
+				}
+			}
+			continue
+		}
+		rec, err := r.readOpen(ctx, n)
+		if errors.Is(err, objstore.ErrNotExist) {
+			continue // folded away by a collector
+		}
+		if err != nil {
+			return false, err
+		}
+		if rec.Base != nil && rec.Base.ID == base.ID {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Number is the session's number: the birth of what it changes.
+func (s *Session) Number() uint64 { return s.rec.Session }
+
+// Nonce proves to a later process of this machine that the session is its own.
+func (s *Session) Nonce() string { return s.rec.Nonce }
+
+// BaseForgotten says that the base has a tombstone: it must not be used.
+func (s *Session) BaseForgotten() bool { return s.baseGone }
+
+// Branched says that another session extends the same base.
+func (s *Session) Branched() bool { return s.branched }
+
+// Stats are exact counts of what the session did so far.
+type Stats struct {
+	Chunks, NewChunks int64
+	NewBytes          int64 // plaintext of new data chunks
+	ShippedBytes      int64 // bytes of all objects put
+	DataBytes         int64 // sealed frames of base and patch chunks among them
+}
+
+// Stats may be called at any time.
+func (s *Session) Stats() Stats {
+	return Stats{
+		Chunks: s.chunks.Load(), NewChunks: s.newChunks.Load(), NewBytes: s.newBytes.Load(),
+		ShippedBytes: s.store.Counts().PutBytes, DataBytes: s.dataBytes.Load(),
+	}
+}
+
+// Close gives up what is in flight and releases memory. The session stays
+// undecided unless Commit succeeded, so that it can be resumed.
+func (s *Session) Close() error {
+	s.cancel()
+	_ = s.up.Wait() // its error was the caller's already, or is the cancellation
+	for _, l := range s.lanes {
+		if l != nil {
+			l.drop()
+		}
+	}
+	return s.fresh.Close()
+}

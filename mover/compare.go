@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mover
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sort"
+
+	"github.com/tidemark-io/tidemark/blockio"
+	"github.com/tidemark-io/tidemark/chunkstore"
+	"github.com/tidemark-io/tidemark/chunkstore/chunk"
+	"github.com/tidemark-io/tidemark/chunkstore/imagemap"
+	"github.com/tidemark-io/tidemark/chunkstore/index"
+	"github.com/tidemark-io/tidemark/chunkstore/pack"
+	"github.com/tidemark-io/tidemark/chunkstore/seal"
+)
+
+// comparer tells where bytes of a volume differ from what a map says, reading
+// as little as possible from the repository: digests from tables of contents
+// where an extent covers whole digest pieces, frames where it does not. It
+// serves one goroutine.
+type comparer struct {
+	repo   *chunkstore.Repository
+	m      imagemap.Map
+	digest *chunk.Digester
+	frames *chunkstore.FrameReader
+
+	last *located // the chunk of the extent before
+}
+
+// located is a chunk with its entry in its pack's table of contents.
+type located struct {
+	loc index.Location
+	toc *pack.TOCChunk
+}
+
+// newComparer compares with a point's map. A repository's points of one volume
+// share a domain, which keys the digests.
+func newComparer(repo *chunkstore.Repository, p *chunkstore.Point) *comparer {
+	return &comparer{
+		repo: repo, m: p.Map,
+		digest: chunk.NewDigester(repo.Keyring().Current().DigestKey(p.Domain)),
+		frames: repo.NewFrameReader(),
+	}
+}
+
+// compare calls differs for every part of data, the volume's bytes at off, that
+// is not what the map says. Parts are digest pieces, or pages where frames had
+// to be fetched.
+func (c *comparer) compare(ctx context.Context, off int64, data []byte, differs func(off, n int64)) error {
+	end := off + int64(len(data))
+	at := off
+	it := imagemap.NewIterator(c.repo, c.m, off, end, imagemap.Options{})
+	for {
+		e, ok, err := it.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		zeros(at, data[at-off:e.Off-off], differs)
+		if err := c.extent(ctx, e, data[e.Off-off:e.End()-off], differs); err != nil {
+			return err
+		}
+		at = e.End()
+	}
+	zeros(at, data[at-off:], differs)
+	return nil
+}
+
+// zeros reports what of a part that the map says is zero is not.
+func zeros(off int64, data []byte, differs func(off, n int64)) {
+	blockio.DataRuns(data, pageSize, func(o, n int) { differs(off+int64(o), int64(n)) })
+}
+
+// holes reports what of a part that is zero in the volume has data in the map.
+func (c *comparer) holes(ctx context.Context, off, n int64, differs func(off, n int64)) error {
+	it := imagemap.NewIterator(c.repo, c.m, off, off+n, imagemap.Options{})
+	for {
+		e, ok, err := it.Next(ctx)
+		if err != nil || !ok {
+			return err
+		}
+		differs(e.Off, e.Len)
+	}
+}
+
+// extent compares one extent with the volume's bytes. What no digest covers
+// whole is collected and compared with the stored bytes.
+func (c *comparer) extent(ctx context.Context, e imagemap.Extent, data []byte, differs func(off, n int64)) error {
+	l, err := c.locate(ctx, e.Chunk)
+	if err != nil {
+		return err
+	}
+	from, to := int64(e.ChunkOff), int64(e.ChunkOff)+e.Len
+	if to > int64(l.loc.Plain) {
+		return &seal.CorruptError{Object: l.loc.Pack.Name(), Offset: int64(l.loc.Offset), Detail: fmt.Sprintf("chunk %s is shorter than the map says", e.Chunk.Short())}
+	}
+	unknown := from // chunk offset up to which everything is decided
+	i := 0
+	chunk.DigestPieces(l.toc.Pieces, int64(l.toc.DigestSize), func(pieceOff, _, n int64) {
+		d := i
+		i++
+		if err != nil || pieceOff < from || pieceOff+n > to {
+			return
+		}
+		if pieceOff > unknown {
+			err = c.stored(ctx, l, e, data, unknown, pieceOff, differs)
+		}
+		unknown = pieceOff + n
+		if c.digest.Sum(data[pieceOff-from:pieceOff-from+n]) != l.toc.Digests[d] {
+			differs(e.Off+pieceOff-from, n)
+		}
+	})
+	if err == nil && unknown < to {
+		err = c.stored(ctx, l, e, data, unknown, to, differs)
+	}
+	return err
+}
+
+// stored compares chunk bytes [from, to) with the volume's, page by page of the
+// volume, by fetching the frames that hold them.
+func (c *comparer) stored(ctx context.Context, l *located, e imagemap.Extent, data []byte, from, to int64, differs func(off, n int64)) error {
+	plain, err := c.frames.Read(ctx, l.loc, l.toc, from, to)
+	if err != nil {
+		return err
+	}
+	vol := e.Off + from - int64(e.ChunkOff)
+	have := data[vol-e.Off:][:to-from]
+	for len(have) > 0 {
+		n := min(pageSize-vol%pageSize, int64(len(have)))
+		if !bytes.Equal(have[:n], plain[:n]) {
+			differs(vol, n)
+		}
+		have, plain, vol = have[n:], plain[n:], vol+n
+	}
+	return nil
+}
+
+func (c *comparer) locate(ctx context.Context, id chunk.ID) (*located, error) {
+	if c.last != nil && c.last.loc.ID == id {
+		return c.last, nil
+	}
+	loc, err := c.repo.Locate(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	toc, err := c.repo.TOC(ctx, loc.Pack)
+	if err != nil {
+		return nil, err
+	}
+	i := sort.Search(len(toc.Chunks), func(i int) bool { return toc.Chunks[i].Offset >= loc.Offset })
+	if i == len(toc.Chunks) || toc.Chunks[i].ID != id {
+		return nil, &seal.CorruptError{Object: loc.Pack.Name(), Offset: int64(loc.Offset), Detail: fmt.Sprintf("the index finds chunk %s here, the table of contents does not", id.Short())}
+	}
+	c.last = &located{loc: loc, toc: &toc.Chunks[i]}
+	return c.last, nil
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mover
+
+import (
+	"fmt"
+
+	"github.com/tidemark-io/tidemark/chunkstore"
+)
+
+// Sources of knowledge about what changed, as points record them.
+const (
+	SourceFull        = "full"        // everything was read
+	SourceSparse      = "sparse"      // what the file has allocated was read
+	SourceGiven       = "given"       // a list that the user gave
+	SourceFingerprint = "fingerprint" // everything was compared with the base
+)
+
+// Trust in a point's difference from its base.
+const (
+	TrustRead    = "read"    // the mover saw every byte itself
+	TrustAudited = "audited" // a claim, checked by sample
+)
+
+// ExitLied is the exit code of a backup that is complete and right, but whose
+// claim was caught lying.
+const ExitLied = 4
+
+type mode int
+
+const (
+	modeFull    mode = iota // read all that may hold data; the map is new
+	modeClaim               // read what is claimed, trust the rest
+	modeCompare             // read all, ship what differs from the base
+)
+
+// facts is what is known before anything is read.
+type facts struct {
+	size         int64
+	base         *chunkstore.Point // nil: none
+	baseGone     bool              // it was forgotten meanwhile
+	full         bool              // asked for
+	claim        bool              // a claim was given
+	baseSnapshot string            // the claim's base, where stated
+}
+
+// verdict is how the backup goes on, with a reason for people and the point.
+type verdict struct {
+	mode   mode
+	source string
+	reason string
+	// refused says why a given claim is not used; "" when it is, or none was given.
+	refused string
+}
+
+// decide is pure: first match wins.
+func decide(f facts) verdict {
+	refuse := func(why string) verdict {
+		v := verdict{mode: modeCompare, source: SourceFingerprint, reason: why}
+		if f.claim {
+			v.refused = why
+		}
+		return v
+	}
+	switch {
+	case f.full:
+		return verdict{mode: modeFull, source: SourceFull, reason: "asked for with --full"}
+	case f.base == nil:
+		return verdict{mode: modeFull, source: SourceFull, reason: "first backup of this volume"}
+	case f.baseGone:
+		return verdict{mode: modeFull, source: SourceFull, reason: fmt.Sprintf("the base %.8s was forgotten meanwhile", f.base.ID)}
+	case f.size < f.base.Size:
+		return refuse(fmt.Sprintf("the volume shrank from %d to %d bytes since its base", f.base.Size, f.size))
+	case !f.claim:
+		return refuse("no list of changes was given")
+	case f.baseSnapshot != "" && f.base.Snapshot == "":
+		return refuse(fmt.Sprintf("the list of changes is since snapshot %q, but the base %.8s recorded no snapshot", f.baseSnapshot, f.base.ID))
+	case f.baseSnapshot != "" && f.baseSnapshot != f.base.Snapshot:
+		return refuse(fmt.Sprintf("the list of changes is since snapshot %q, the base %.8s was taken from %q", f.baseSnapshot, f.base.ID, f.base.Snapshot))
+	}
+	reason := "a list of changes since the base was given"
+	if f.size > f.base.Size {
+		reason += fmt.Sprintf("; the volume grew from %d to %d bytes, the tail counts as changed", f.base.Size, f.size)
+	}
+	return verdict{mode: modeClaim, source: SourceGiven, reason: reason}
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mover
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/tidemark-io/tidemark/blockdiff"
+	"github.com/tidemark-io/tidemark/blockio"
+	"github.com/tidemark-io/tidemark/chunkstore/cdc"
+)
+
+// piece is a contiguous part of the volume on its way into chunks.
+type piece struct {
+	off, n int64
+	birth  uint64 // 0: changed in this session; else moved unchanged, born then
+	data   []byte // patches only: where it lies in the slab
+}
+
+// block is a stretch of the stream that is cut by content: bytes side by side
+// in the slab, with the pieces of the volume they came from.
+type block struct {
+	data   []byte
+	pieces []piece
+	cuts   cdc.Cuts
+}
+
+// slab is one task's data after reading, comparing and scanning.
+type slab struct {
+	task    task
+	buf     *blockio.Buf
+	blocks  []block
+	patches []piece
+	holes   []blockdiff.Range // zeros that the new run must say explicitly
+	lost    []blockdiff.Range
+	changed int64 // bytes
+	moved   int64 // bytes
+	err     error
+	done    chan struct{}
+}
+
+// slabWorker prepares slabs; one per reader goroutine.
+type slabWorker struct {
+	b       *backup
+	scanner *cdc.Scanner
+	compare *comparer // nil unless the backup compares
+	runs    []placed
+}
+
+// placed is a part of the volume and where it lies in the slab's buffer.
+type placed struct {
+	off   int64
+	data  []byte
+	birth uint64 // 0: changed; else to be moved unchanged
+}
+
+// work does everything that needs no other slab.
+func (w *slabWorker) work(ctx context.Context, s *slab) error {
+	w.runs = w.runs[:0]
+	if err := w.read(ctx, s); err != nil {
+		return err
+	}
+	switch w.b.mode {
+	case modeCompare:
+		if err := w.keepChanged(ctx, s); err != nil {
+			return err
+		}
+	case modeClaim:
+		if err := w.checkMoved(ctx); err != nil {
+			return err
+		}
+	}
+	w.markMoves()
+	for _, r := range w.runs {
+		if r.birth == 0 {
+			s.changed += int64(len(r.data))
+		} else {
+			s.moved += int64(len(r.data))
+		}
+	}
+	w.sort(s)
+	for i := range s.blocks {
+		w.scanner.Scan(s.blocks[i].data, &s.blocks[i].cuts)
+	}
+	return nil
+}
+
+// read fills the slab and leaves what was read in w.runs.
+func (w *slabWorker) read(ctx context.Context, s *slab) error {
+	free := s.buf.Bytes()
+	for _, r := range s.task.ranges {
+		p := free[:r.Length]
+		free = free[pageUp(r.Length):]
+		err := w.b.source.ReadAt(ctx, p, r.Offset)
+		var bad *blockio.ReadError
+		if errors.As(err, &bad) && w.b.opt.SkipUnreadable {
+			for _, l := range bad.Ranges { // zeroed by the source
+				s.lost = append(s.lost, blockdiff.Range(l))
+			}
+			err = nil
+		}
+		if err != nil {
+			return fmt.Errorf("read source: %w", err)
+		}
+		w.b.progress.read.Add(r.Length)
+		w.runs = append(w.runs, placed{off: r.Offset, data: p})
+	}
+	return nil
+}
+
+// keepChanged replaces w.runs by what differs from the base, and by what is to
+// be moved although it does not.
+func (w *slabWorker) keepChanged(ctx context.Context, s *slab) error {
+	all := w.runs
+	var keep []placed
+	for _, r := range all {
+		var diff blockdiff.Ranges
+		err := w.compare.compare(ctx, r.off, r.data, func(off, n int64) { diff = append(diff, blockdiff.Range{Offset: off, Length: n}) })
+		if err != nil {
+			return err
+		}
+		diff = blockdiff.Normalize(diff).AlignOut(pageSize, w.b.size).Union(w.b.moves.within(r.off, int64(len(r.data))))
+		for _, d := range diff {
+			keep = append(keep, placed{off: d.Offset, data: r.data[d.Offset-r.off : d.End()-r.off]})
+		}
+	}
+	w.runs = keep
+	for _, h := range s.task.holes {
+		err := w.compare.holes(ctx, h.Offset, h.Length, func(off, n int64) {
+			s.holes = append(s.holes, blockdiff.Range{Offset: off, Length: n})
+			s.changed += n
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkMoved compares what is to be moved with what the base has: it was
+// claimed unchanged, so a difference convicts the claim.
+func (w *slabWorker) checkMoved(ctx context.Context) error {
+	for _, r := range w.runs {
+		for _, m := range w.b.moves.within(r.off, int64(len(r.data))) {
+			var missed int64
+			data := r.data[m.Offset-r.off : m.End()-r.off]
+			err := w.compare.compare(ctx, m.Offset, data, func(_, n int64) { missed += n })
+			if err != nil {
+				return err
+			}
+			if missed > 0 {
+				return &lyingClaimError{Missed: missed, Sampled: m.Length, At: m.Offset}
+			}
+		}
+	}
+	return nil
+}
+
+// sort sends long runs to blocks, short ones to patches, zeros to holes. A
+// block is made contiguous inside the slab's own buffer: it begins in place and
+// what follows a hole moves down, so no byte lands on another that is needed.
+func (w *slabWorker) sort(s *slab) {
+	open := false // a block that the next long run may continue
+	for _, r := range w.runs {
+		if r.birth != 0 || w.b.mode != modeFull && len(r.data) < longRun {
+			w.sortPatch(s, r)
+			open = false
+			continue
+		}
+		at := 0
+		blockio.DataRuns(r.data, pageSize, func(off, n int) {
+			w.hole(s, r.off+int64(at), int64(off-at))
+			at = off + n
+			s.extend(r.off+int64(off), r.data[off:off+n], open)
+			open = true
+		})
+		w.hole(s, r.off+int64(at), int64(len(r.data)-at))
+	}
+	slices.SortFunc(s.holes, func(a, b blockdiff.Range) int { return cmp.Compare(a.Offset, b.Offset) })
+}
+
+// extend adds data to the slab's last block, or begins one after a hole of longRun.
+func (s *slab) extend(vol int64, data []byte, open bool) {
+	if open {
+		b := &s.blocks[len(s.blocks)-1]
+		last := b.pieces[len(b.pieces)-1]
+		if vol-(last.off+last.n) < longRun {
+			b.data = append(b.data, data...) // its capacity is the slab: moves down, or stays
+			b.pieces = appendPiece(b.pieces, piece{off: vol, n: int64(len(data))})
+			return
+		}
+	}
+	s.blocks = append(s.blocks, block{data: data, pieces: []piece{{off: vol, n: int64(len(data))}}})
+}
+
+func (w *slabWorker) sortPatch(s *slab, r placed) {
+	at := 0
+	blockio.DataRuns(r.data, pageSize, func(off, n int) {
+		w.hole(s, r.off+int64(at), int64(off-at))
+		at = off + n
+		s.patches = append(s.patches, piece{off: r.off + int64(off), n: int64(n), birth: r.birth, data: r.data[off:at]})
+	})
+	w.hole(s, r.off+int64(at), int64(len(r.data)-at))
+}
+
+// markMoves splits runs where what changed meets what is only moved.
+func (w *slabWorker) markMoves() {
+	if len(w.b.moves) == 0 {
+		return
+	}
+	var out []placed
+	for _, r := range w.runs {
+		w.b.moves.split(r.off, int64(len(r.data)), func(off, n int64, birth uint64) {
+			out = append(out, placed{off: off, data: r.data[off-r.off : off-r.off+n], birth: birth})
+		})
+	}
+	w.runs = out
+}
+
+// hole records zeros. A full backup needs none: what no extent covers is zeros.
+func (w *slabWorker) hole(s *slab, off, n int64) {
+	if n > 0 && w.b.mode != modeFull {
+		s.holes = append(s.holes, blockdiff.Range{Offset: off, Length: n})
+	}
+}
+
+func appendPiece(ps []piece, p piece) []piece {
+	if n := len(ps); n > 0 && ps[n-1].off+ps[n-1].n == p.off && ps[n-1].birth == p.birth && ps[n-1].data == nil && p.data == nil {
+		ps[n-1].n += p.n
+		return ps
+	}
+	return append(ps, p)
+}
