@@ -264,7 +264,10 @@ func TestTargetRefuses(t *testing.T) {
 	if _, err := OpenTarget(link, 1, TargetOptions{}); err == nil {
 		t.Error("a link to nowhere was accepted")
 	}
-	target := openTestTarget(t, filepath.Join(dir, "volume"), 8192)
+}
+
+func TestTargetRange(t *testing.T) {
+	target := openTestTarget(t, filepath.Join(t.TempDir(), "volume"), 8192)
 	for _, c := range []struct{ off, n int64 }{{-1, 1}, {0, 8193}, {8192, 1}, {1<<63 - 1, 2}} {
 		p := make([]byte, c.n)
 		for verb, err := range map[string]error{
@@ -287,6 +290,10 @@ func TestTargetRefuses(t *testing.T) {
 			t.Errorf("cancelled %s: %v", verb, err)
 		}
 	}
+}
+
+func TestTargetFileHasOneWriter(t *testing.T) {
+	target := openTestTarget(t, filepath.Join(t.TempDir(), "volume"), 8192)
 	var busy *InUseError
 	if _, err := OpenTarget(target.Path(), 8192, TargetOptions{}); !errors.As(err, &busy) {
 		t.Errorf("a second writer: %v", err)
