@@ -18,7 +18,10 @@ demo: build ## full backup, changes, incremental, verify, restore: under a minut
 test: setup ## all tests with the race detector (PKG=./mover for one package)
 	$(TOOL) gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --jsonfile .cache/test.jsonl -- -race -timeout 14m $(PKG)
 
-race: test ## the same: tests never run without it
+race: test ## the same
+
+allocs: ## tests named …Alloc…, without the race detector, which allocates by itself
+	go test -run Alloc $(PKG)
 
 fuzz: ## every fuzz target in turn, FUZZTIME each (30s)
 	go run ./tools/ci/fuzz $(FUZZTIME) $(PKG)
@@ -56,4 +59,4 @@ clean: ## remove what these targets made in the work tree
 .cache:
 	mkdir -p .cache
 
-.PHONY: help build demo test race fuzz lint fmt bench generate verify-generate tidy cover setup install-tools clean
+.PHONY: help build demo test race allocs fuzz lint fmt bench generate verify-generate tidy cover setup install-tools clean

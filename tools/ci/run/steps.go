@@ -42,6 +42,7 @@ var steps = []step{
 	{name: "hygiene", group: "lint", commands: [][]string{{"go", "test", "-count=1", "."}}},
 	{name: "generated", group: "lint", commands: [][]string{{"go", "run", "./tools/ci/generated"}}},
 	{name: "test", commands: [][]string{{"make", "test"}}},
+	{name: "allocations", commands: [][]string{{"make", "allocs"}}},
 	{name: "demo", commands: [][]string{{"make", "demo"}}, skip: without("cmd/tidemark/*.go", "there is no command to demonstrate")},
 }
 
