@@ -19,7 +19,7 @@ type CompactStats struct {
 
 // Compact keeps runs few: it merges runs of one size tier, and folds all of them
 // into the base once they are large beside it. The new map reads like the old
-// one, holes and births included. Nodes of the old one stay as they are; which
+// one, holes and births included, up to its size. Nodes of the old one stay as they are; which
 // of them are still needed is for those to say who know all points.
 func Compact(ctx context.Context, src Source, sink Sink, m Map, p Policy) (Map, CompactStats, error) {
 	return compact(ctx, src, sink, m, p, standard)

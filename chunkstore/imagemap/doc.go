@@ -33,9 +33,9 @@
 //   - I7. A point whose volume changed its size since the point it was built on
 //     writes the range between both sizes in its run, with data or an explicit
 //     hole. Without it a volume that shrank and grew again would show old bytes,
-//     and [ChangedSince] would not name the new tail. [Iterator], [Lookup],
-//     [Diff] and [ChangedSince] never look beyond [Map].Size; [Compact] keeps
-//     what lies there.
+//     and [ChangedSince] would not name the new tail. (A tail that was never
+//     written has no extents and reads as zeros all the same.) Nothing looks
+//     beyond [Map].Size; runs that are merged keep what lies there, a fold drops it.
 //
 // # Node
 //

@@ -6,11 +6,14 @@ import "context"
 
 // folder writes a new base: what the runs do not touch is taken over node by
 // node, the rest is written from the overlay. Since bases are cut at fixed
-// windows (I5) the result is the tree that a full pass would write.
+// windows (I5) the result is the tree that a full pass would write. It ends at
+// the volume's size: what reads beyond is written by who makes it grow (I7), and
+// a hole without end would be cut into windows without end.
 type folder struct {
 	src    Source
 	it     *Iterator // over runs and base, holes included
 	runs   int
+	size   int64
 	w      *Writer
 	shared int
 }
@@ -21,6 +24,7 @@ func foldRuns(ctx context.Context, src Source, sink Sink, m Map, geo geometry) (
 		src:  src,
 		it:   newOverlay(src, layers, 0, maxOffset, true),
 		runs: len(layers),
+		size: m.Size,
 		w:    newWriter(sink, true, geo),
 	}
 	var all siblings
@@ -110,7 +114,7 @@ func (f *folder) slot(ctx context.Context, nodes *siblings, height uint8, lo, hi
 	if err != nil {
 		return err
 	}
-	if !touched {
+	if inside := group[len(group)-1].end <= f.size; inside && !touched {
 		for _, n := range group {
 			if err := f.w.adopt(ctx, n); err != nil {
 				return err
@@ -131,6 +135,7 @@ func (f *folder) slot(ctx context.Context, nodes *siblings, height uint8, lo, hi
 
 // rewrite writes what the overlay shows in [lo, hi).
 func (f *folder) rewrite(ctx context.Context, lo, hi int64) error {
+	hi = min(hi, f.size)
 	if lo >= hi {
 		return nil
 	}

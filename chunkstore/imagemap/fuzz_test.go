@@ -179,7 +179,7 @@ func readHostile(t *testing.T, h *hostile, ref Ref) {
 		other.Root[0]++
 		_ = Diff(t.Context(), h, Map{Size: 1 << 40, Base: other, Runs: m.Runs}, m, ignore)
 		_ = Walk(t.Context(), h, m, func(chunk.ID) error { return nil })
-		m.Runs = []Ref{other}
+		m.Size, m.Runs = 1<<25, []Ref{other}
 		_, _, _ = compact(t.Context(), h, newMemory(), m, Policy{}, tiny(4096))
 	}
 }

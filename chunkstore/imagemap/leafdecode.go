@@ -57,7 +57,7 @@ func (l *leafReader) open(n node, b []byte) error {
 	ids := l.uvarint(h.count, "number of chunk ids")
 	births := l.uvarint(h.count, "number of births")
 	if l.err == nil && (h.count != n.extents || int64(bytes) != n.bytes || n.root && int64(len(b)) != n.stored) {
-		return l.fail("%d extents of %d bytes found, %d of %d expected", h.count, bytes, n.extents, n.bytes)
+		return l.fail("%d extents of %d bytes found, %d of %d expected, in %d bytes stored of %d", h.count, bytes, n.extents, n.bytes, len(b), n.stored)
 	}
 	l.readBirths(int(births))
 	l.ids = l.take(int(ids)*idSize, "chunk ids")

@@ -248,6 +248,7 @@ func (v *volume) compact(t *rapid.T) {
 	}
 	v.m = m
 	if stats.Folded > 0 {
+		v.cells = v.cells[:v.units]
 		v.checkCanonical(t)
 	}
 }

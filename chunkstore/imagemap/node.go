@@ -114,6 +114,8 @@ func checkPrefix(n *node, b []byte) error {
 	switch {
 	case n.height > MaxHeight:
 		return s.fail("height %d, limit %d", n.height, MaxHeight)
+	case n.bytes < 0 || n.stored < 0:
+		return s.fail("%d bytes in %d stored expected", n.bytes, n.stored)
 	case len(b) > MaxNode:
 		return s.fail("node of %d bytes, limit %d", len(b), MaxNode)
 	case len(b) < prefixSize || string(b[:4]) != magic:
