@@ -69,7 +69,7 @@ func newBuilder(keys *seal.Keys, h Header, target int, salt [32]byte) (*Builder,
 	}
 	b := &Builder{
 		header: h,
-		head:   appendHeader(nil, h.Class, keys.ID(), salt),
+		head:   makeHeader(h.Class, keys.ID(), salt),
 		keys:   keys,
 		cipher: cipher,
 		target: int64(target),

@@ -173,7 +173,7 @@ func TestEntriesThatLie(t *testing.T) {
 		"frame":            func(e *Entry) { e.Frame++ },
 		"huge frame":       func(e *Entry) { e.Frame = 1<<32 - 1 },
 		"stored too long":  func(e *Entry) { e.Stored += 90 },
-		"stored too short": func(e *Entry) { e.Stored -= 1 },
+		"stored too short": func(e *Entry) { e.Stored-- },
 		"offset":           func(e *Entry) { e.Offset += 24 },
 		"second frame":     func(e *Entry) { e.Offset += e.Stored / 2; e.Frame++ },
 	} {
@@ -261,7 +261,6 @@ func TestWrongKeys(t *testing.T) {
 	asCorrupt(t, err, name)
 	asCorrupt(t, Verify(other, name, b), name)
 	asCorrupt(t, Scan(other, name, b, nil), name)
-
 }
 
 // TestLiesOfTheWriter: whole packs whose contents are not what they say.

@@ -65,8 +65,8 @@ type Entry struct {
 // frameCount is how many frames hold a chunk of n bytes.
 func frameCount(n int) int { return (n + chunk.FrameSize - 1) / chunk.FrameSize }
 
-func appendHeader(dst []byte, class chunk.Class, key seal.KeyID, salt [32]byte) []byte {
-	dst = append(dst, magic...)
+func makeHeader(class chunk.Class, key seal.KeyID, salt [32]byte) []byte {
+	dst := append(make([]byte, 0, HeaderSize), magic...)
 	dst = append(dst, version, byte(class), 0, 0, 0, 0, 0, 0)
 	dst = append(dst, key[:]...)
 	return append(dst, salt[:]...)

@@ -68,8 +68,12 @@ func (in *Info) check(class chunk.Class, plain int64) error {
 		}
 		return nil
 	}
+	return checkPieces(in.Pieces, plain)
+}
+
+func checkPieces(pieces []chunk.Piece, plain int64) error {
 	var sum int64
-	for i, p := range in.Pieces {
+	for i, p := range pieces {
 		if p.Offset < 0 || p.Length <= 0 || p.Length > plain-sum || p.Offset > maxVolume-p.Length {
 			return fmt.Errorf("piece %d of %d bytes at %d in a chunk of %d bytes, %d of them taken", i, p.Length, p.Offset, plain, sum)
 		}

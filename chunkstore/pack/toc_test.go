@@ -175,11 +175,11 @@ func FuzzDecodeTOC(f *testing.F) {
 }
 
 func FuzzParseHeader(f *testing.F) {
-	f.Add(appendHeader(nil, chunk.Patch, seal.KeyID{1}, [32]byte{2}))
+	f.Add(makeHeader(chunk.Patch, seal.KeyID{1}, [32]byte{2}))
 	f.Add([]byte(magic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		class, key, salt, err := ParseHeader(b)
-		if err == nil && !bytes.Equal(appendHeader(nil, class, key, salt), b[:HeaderSize]) {
+		if err == nil && !bytes.Equal(makeHeader(class, key, salt), b[:HeaderSize]) {
 			t.Fatalf("header %x is read as %s, %s, %x", b, class, key, salt)
 		}
 	})
@@ -203,7 +203,7 @@ func FuzzScan(f *testing.F) {
 	f.Add(one(1<<32-1, 1<<24-1, 0xff))
 	f.Add(append(one(60, chunk.FrameSize, flagFirst), one(60, chunk.FrameSize, flagFirst)...))
 	f.Fuzz(func(t *testing.T, script []byte) {
-		b := appendHeader(nil, chunk.Base, k.Current().ID(), [32]byte{})
+		b := makeHeader(chunk.Base, k.Current().ID(), [32]byte{})
 		for n := uint64(0); len(script) >= 8; n++ {
 			b = cipher.Seal(b, script[:8], nil, seal.FrameHeader, n)
 			size := min(int64(binary.LittleEndian.Uint32(script)), int64(len(script)-8))

@@ -213,7 +213,7 @@ func TestCipherConcurrently(t *testing.T) {
 				plain := fmt.Appendf(nil, "frame %d", n)
 				got, err := c.Open(nil, c.Seal(nil, plain, nil, FramePayload, n), nil, FramePayload, n)
 				if err != nil || !bytes.Equal(got, plain) {
-					done <- fmt.Errorf("frame %d: %q, %v", n, got, err)
+					done <- fmt.Errorf("frame %d: %q, %w", n, got, err)
 					return
 				}
 			}

@@ -230,7 +230,7 @@ func strictJSON(p []byte, v any) error {
 	if err := d.Decode(v); err != nil {
 		return err
 	}
-	if _, err := d.Token(); err != io.EOF {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("more follows the first JSON value")
 	}
 	return nil
