@@ -7,7 +7,8 @@
 //
 //   - rabin: github.com/restic/chunker. A cut falls after a byte where the Rabin fingerprint of the last 64 bytes has its
 //     low Bits all zero, Min bytes or more after the last cut, and in any case Max bytes after it. The polynomial is
-//     secret to the repository. Sees content that moved by any distance.
+//     secret to the repository. Sees content that moved by any distance. The fingerprint of 64 zero bytes is zero, so
+//     any such run cuts: in padded data chunks are hardly longer than Min.
 //   - aligned: a cut falls after a 4 KiB page whose CRC32C has its low Bits-12 all zero, with the same Min and Max, in
 //     whole pages counted from where the stream or the chunk began. Sees content that moved by whole pages, which is
 //     what file systems do to it, at many times the speed. No secret is in it: who sees the sizes of chunks learns
