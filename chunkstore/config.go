@@ -30,6 +30,7 @@ const (
 var (
 	ErrNoRepository  = errors.New("no repository here: create one with `tidemark init`")
 	ErrNewerVersion  = errors.New("repository was written by a newer Tidemark: update this program")
+	ErrOverwrites    = errors.New("the store overwrites objects instead of refusing a second creation: no repository is safe there")
 	ErrUnknownConfig = errors.New("repository has features that this program does not know: update this program")
 )
 

@@ -92,9 +92,7 @@ func (r *Repository) enterEpoch(ctx context.Context, e *EpochRecord) error {
 		r.end = max(r.end, c.Watermark)
 	}
 	r.epoch, r.condemned = e, condemned
-	if r.index != nil {
-		r.index.Exclude(func(p indexPack) bool { return condemned[p.Name()] })
-	}
+	r.hideCondemned()
 	return nil
 }
 

@@ -15,16 +15,12 @@ import (
 	"github.com/tidemark-io/tidemark/chunkstore/cdc"
 	"github.com/tidemark-io/tidemark/chunkstore/chunk"
 	"github.com/tidemark-io/tidemark/chunkstore/imagemap"
-	"github.com/tidemark-io/tidemark/chunkstore/index"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore"
 	"github.com/tidemark-io/tidemark/chunkstore/seal"
 )
 
-type (
-	// ChunkID is a chunk's name.
-	ChunkID   = chunk.ID
-	indexPack = index.PackID
-)
+// ChunkID is a chunk's name.
+type ChunkID = chunk.ID
 
 const maxPointSize = 16 << 20
 
@@ -146,9 +142,12 @@ func (s *Session) Abandon(ctx context.Context) error { return s.decide(ctx, Stat
 
 func (s *Session) decide(ctx context.Context, state string, points []PointMeta) error {
 	r := s.repo
+	r.mu.Lock()
+	epochs := r.epochs
+	r.mu.Unlock()
 	o := &OutcomeRecord{
 		Session: s.rec.Session, Nonce: s.rec.Nonce, State: state, Points: points,
-		Packs: int(s.packs.Load()), Bytes: s.packBytes.Load(), Epochs: r.epochs, Finished: r.now().UTC(),
+		Packs: int(s.packs.Load()), Bytes: s.packBytes.Load(), Epochs: epochs, Finished: r.now().UTC(),
 	}
 	if state == StateCommitted {
 		o.Segments = s.segments

@@ -104,7 +104,9 @@ type UsageRecord struct {
 type VolumeUsage struct {
 	Stored int64       `json:"stored"` // bytes of data packs that hold at least one needed byte
 	Needed int64       `json:"needed"` // of those, the bytes that retained points need
-	Packs  []PackUsage `json:"packs"`  // those with dead bytes, most dead share first
+	Newest int64       `json:"newest"` // bytes that the newest point needs
+	Pinned int64       `json:"pinned"` // stored bytes of the packs in which they lie
+	Packs  []PackUsage `json:"packs"`  // those that are not wholly the newest point's, most dead share first
 }
 
 // PackUsage is one pack's stored size in bytes, and what of it retained points need.

@@ -33,6 +33,7 @@ type OpenOptions struct {
 type Repository struct {
 	store     *meter.Store // counts what this process reads and writes
 	config    *Config
+	configRaw []byte // as stored
 	keyring   *seal.Keyring
 	opt       OpenOptions
 	dir       string // the cache's folder for this repository
@@ -49,6 +50,7 @@ type Repository struct {
 	pins     map[uint64]*SessionRecord // open records read so far
 	end      uint64                    // the first session number that did not exist
 	epochs   uint64                    // the first epoch number that did not exist
+	proven   bool                      // the store was seen to refuse a second creation
 	dirty    bool                      // outcomes has news for the cache
 	index    *index.Cache
 }
@@ -78,7 +80,7 @@ func Open(ctx context.Context, store objstore.Store, passphrase []byte, opt Open
 		opt.RangeBytes = 128 << 10
 	}
 	r := &Repository{
-		store: meter.Wrap(store), config: config, keyring: keyring, opt: opt, now: clock(opt.Now),
+		store: meter.Wrap(store), config: config, configRaw: data, keyring: keyring, opt: opt, now: clock(opt.Now),
 		outcomes: map[uint64]*OutcomeRecord{}, pins: map[uint64]*SessionRecord{}, condemned: map[string]bool{},
 		meta: newMetaCache(opt.NodeBytes),
 	}
@@ -152,8 +154,8 @@ func (r *Repository) Index(ctx context.Context) (*index.Cache, error) {
 		if err != nil {
 			return nil, err
 		}
-		c.Exclude(func(p index.PackID) bool { return r.condemned[p.Name()] })
 		r.index = c
+		r.hideCondemned()
 	}
 	for _, n := range sortedKeys(r.outcomes) {
 		for _, s := range r.outcomes[n].Segments {
@@ -170,6 +172,19 @@ func (r *Repository) Index(ctx context.Context) (*index.Cache, error) {
 		}
 	}
 	return r.index, nil
+}
+
+// hideCondemned makes chunks of condemned packs absent (C6). r.mu is held.
+func (r *Repository) hideCondemned() {
+	if r.index == nil {
+		return
+	}
+	condemned := r.condemned
+	if len(condemned) == 0 {
+		r.index.Exclude(nil)
+		return
+	}
+	r.index.Exclude(func(p index.PackID) bool { return condemned[p.Name()] })
 }
 
 func (r *Repository) openIndex() (*index.Cache, error) {

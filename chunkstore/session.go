@@ -67,8 +67,9 @@ type Session struct {
 	upCtx  context.Context
 	cancel context.CancelFunc
 
-	baseGone bool
-	branched bool
+	baseGone  bool
+	branched  bool
+	openBytes int64 // of the announcement, which this process put
 
 	packs     atomic.Int64
 	packBytes atomic.Int64
@@ -86,6 +87,9 @@ type Session struct {
 // Begin creates the session (and so pins the base), then reads the base's
 // tombstone, the epochs and the sessions since the base: in that order (C3).
 func (r *Repository) Begin(ctx context.Context, opt SessionOptions) (*Session, error) {
+	if err := r.proveCreateOnce(ctx); err != nil {
+		return nil, err
+	}
 	var nonce [16]byte
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return nil, fmt.Errorf("draw session nonce: %w", err)
@@ -97,19 +101,46 @@ func (r *Repository) Begin(ctx context.Context, opt SessionOptions) (*Session, e
 	if opt.Base != nil {
 		rec.Base = &PointRef{ID: opt.Base.ID, Session: opt.Base.Session}
 	}
-	if err := r.createOpen(ctx, &rec); err != nil {
+	put, err := r.createOpen(ctx, &rec)
+	if err != nil {
 		return nil, fmt.Errorf("begin session: %w", err)
 	}
 	if err := r.Refresh(ctx); err != nil {
 		return nil, err
 	}
-	return r.newSession(ctx, rec, opt, nil)
+	s, err := r.newSession(ctx, rec, opt, nil)
+	if err == nil {
+		s.openBytes = put
+	}
+	return s, err
 }
 
-// createOpen wins the next free session number.
-func (r *Repository) createOpen(ctx context.Context, rec *SessionRecord) error {
+// proveCreateOnce creates the config once more, with the very bytes it has. A
+// store that lets this succeed overwrites, and nothing in here would be safe.
+func (r *Repository) proveCreateOnce(ctx context.Context) error {
+	r.mu.Lock()
+	proven := r.proven
+	r.mu.Unlock()
+	if proven {
+		return nil
+	}
+	err := r.store.Put(ctx, configName, objstore.Body{r.configRaw})
+	if err == nil {
+		return fmt.Errorf("%s: %w", r.store, ErrOverwrites)
+	}
+	if !errors.Is(err, objstore.ErrExists) {
+		return fmt.Errorf("prove that the store creates names once: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.proven = true
+	return nil
+}
+
+// createOpen wins the next free session number and tells how many bytes it put.
+func (r *Repository) createOpen(ctx context.Context, rec *SessionRecord) (int64, error) {
 	if err := r.findEnd(ctx); err != nil {
-		return err
+		return 0, err
 	}
 	r.mu.Lock()
 	rec.Session = r.end
@@ -118,11 +149,11 @@ func (r *Repository) createOpen(ctx context.Context, rec *SessionRecord) error {
 		name := sessionName(rec.Session)
 		data, err := r.sealRecord(name, rec)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		err = r.store.Put(ctx, name, objstore.Body{data})
 		if !errors.Is(err, objstore.ErrExists) {
-			return err
+			return int64(len(data)), err
 		}
 		rec.Session++ // somebody else's; the next one
 	}
@@ -277,7 +308,7 @@ type Stats struct {
 func (s *Session) Stats() Stats {
 	return Stats{
 		Chunks: s.chunks.Load(), NewChunks: s.newChunks.Load(), NewBytes: s.newBytes.Load(),
-		ShippedBytes: s.store.Counts().PutBytes, DataBytes: s.dataBytes.Load(),
+		ShippedBytes: s.openBytes + s.store.Counts().PutBytes, DataBytes: s.dataBytes.Load(),
 	}
 }
 

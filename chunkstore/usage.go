@@ -180,7 +180,11 @@ func (s *survey) record(ctx context.Context) (*UsageRecord, error) {
 		v := u.Volumes[t.volume]
 		v.Stored += t.Stored
 		v.Needed += t.Live
-		if t.Live < t.Stored {
+		if t.Newest > 0 {
+			v.Pinned += t.Stored
+		}
+		v.Newest += t.Newest
+		if t.Newest < t.Stored-t.Stored/16 { // nearly whole ones are nothing to clean
 			v.Packs = append(v.Packs, t.PackUsage)
 		}
 		u.Volumes[t.volume] = v

@@ -83,39 +83,70 @@ func (m moves) subtract(changed blockdiff.Ranges) moves {
 	return out
 }
 
+// maxPinned is how many times its live bytes the packs of the newest point may
+// hold before the worst of them are emptied, so that a restore stays local.
+const maxPinned = 3
+
 // planMoves chooses what to clean: the unit is the pack (DESIGN 4.1). Of the
 // packs that the collector found to hold dead bytes, the deadest first, it
 // takes those whose live bytes the base maps, until the volume's packs would
-// hold no more than storeBudget times what is needed, or limit bytes move.
+// hold no more than storeBudget times what is needed and the newest point's no
+// more than maxPinned times what it uses, or until limit bytes move.
 func planMoves(ctx context.Context, repo *chunkstore.Repository, base *chunkstore.Point, limit int64) (moves, error) {
 	u, err := repo.Usage(ctx, base.Volume)
 	if err != nil || u == nil {
 		return nil, err
 	}
-	projected := u.Stored
-	for _, p := range u.Packs {
-		if p.Newest == 0 && !p.Shared {
-			projected -= p.Stored // nothing of the newest point is left in it: it dies with the older ones
-		}
-	}
-	allowed := int64(storeBudget * float64(u.Needed))
+	c := newCleaning(u)
 	var out moves
-	for _, p := range u.Packs {
-		if projected <= allowed || limit <= 0 || len(out) >= maxMoves {
-			break
-		}
-		if p.Shared || p.Newest == 0 {
+	for _, p := range c.candidates {
+		if limit <= 0 || len(out) >= maxMoves || !c.wants(p) {
 			continue
 		}
 		n, err := emptyPack(ctx, repo, base, p, &out)
 		if err != nil {
 			return nil, fmt.Errorf("plan cleaning of %s: %w", p.Name, err)
 		}
-		projected -= p.Stored - p.Newest
+		c.emptied(p)
 		limit -= n
 	}
 	slices.SortFunc(out, func(a, b move) int { return cmp.Compare(a.Offset, b.Offset) })
 	return out, nil
+}
+
+// cleaning keeps the account of one plan, in stored bytes.
+type cleaning struct {
+	candidates []chunkstore.PackUsage // deadest first
+	stored     int64                  // what the volume's packs will hold once older points are gone
+	allowed    int64
+	pinned     int64 // what the newest point's packs hold
+	newest     int64
+}
+
+func newCleaning(u *chunkstore.VolumeUsage) *cleaning {
+	c := &cleaning{stored: u.Stored, allowed: int64(storeBudget * float64(u.Needed)), pinned: u.Pinned, newest: u.Newest}
+	for _, p := range u.Packs {
+		switch {
+		case p.Shared: // never emptied for space
+		case p.Newest == 0:
+			c.stored -= p.Stored // it dies with the older points
+		default:
+			c.candidates = append(c.candidates, p)
+		}
+	}
+	return c
+}
+
+// wants tells whether emptying p helps: for space only where something in it is
+// dead to all, for locality also where older points still need the rest.
+func (c *cleaning) wants(p chunkstore.PackUsage) bool {
+	dead := p.Live < p.Stored-p.Stored/16
+	return dead && c.stored > c.allowed || c.pinned > maxPinned*c.newest
+}
+
+func (c *cleaning) emptied(p chunkstore.PackUsage) {
+	c.stored -= p.Stored - p.Newest
+	c.pinned -= p.Stored - p.Newest
 }
 
 // emptyPack adds the parts of the volume that the base maps to a pack.

@@ -58,6 +58,10 @@ type placed struct {
 	birth uint64 // 0: changed; else to be moved unchanged
 }
 
+func (p placed) part(r blockdiff.Range, birth uint64) placed {
+	return placed{off: r.Offset, data: p.data[r.Offset-p.off : r.End()-p.off], birth: birth}
+}
+
 // work does everything that needs no other slab.
 func (w *slabWorker) work(ctx context.Context, s *slab) error {
 	w.runs = w.runs[:0]
@@ -73,8 +77,8 @@ func (w *slabWorker) work(ctx context.Context, s *slab) error {
 		if err := w.checkMoved(ctx); err != nil {
 			return err
 		}
+		w.markMoves()
 	}
-	w.markMoves()
 	for _, r := range w.runs {
 		if r.birth == 0 {
 			s.changed += int64(len(r.data))
@@ -115,30 +119,50 @@ func (w *slabWorker) read(ctx context.Context, s *slab) error {
 // keepChanged replaces w.runs by what differs from the base, and by what is to
 // be moved although it does not.
 func (w *slabWorker) keepChanged(ctx context.Context, s *slab) error {
-	all := w.runs
 	var keep []placed
-	for _, r := range all {
+	for _, r := range w.runs {
 		var diff blockdiff.Ranges
 		err := w.compare.compare(ctx, r.off, r.data, func(off, n int64) { diff = append(diff, blockdiff.Range{Offset: off, Length: n}) })
 		if err != nil {
 			return err
 		}
-		diff = blockdiff.Normalize(diff).AlignOut(pageSize, w.b.size).Union(w.b.moves.within(r.off, int64(len(r.data))))
+		whole := blockdiff.Range{Offset: r.off, Length: int64(len(r.data))}
+		diff = blockdiff.Normalize(diff).AlignOut(pageSize, w.b.size).Union(w.b.grown(whole))
+		moved := w.b.moves.within(whole.Offset, whole.Length).Subtract(diff)
 		for _, d := range diff {
-			keep = append(keep, placed{off: d.Offset, data: r.data[d.Offset-r.off : d.End()-r.off]})
+			keep = append(keep, r.part(d, 0))
+		}
+		for _, m := range moved {
+			w.b.moves.split(m.Offset, m.Length, func(off, n int64, birth uint64) {
+				keep = append(keep, r.part(blockdiff.Range{Offset: off, Length: n}, birth))
+			})
 		}
 	}
+	slices.SortFunc(keep, func(a, b placed) int { return cmp.Compare(a.off, b.off) })
 	w.runs = keep
 	for _, h := range s.task.holes {
+		zeroed := w.b.grown(h)
 		err := w.compare.holes(ctx, h.Offset, h.Length, func(off, n int64) {
-			s.holes = append(s.holes, blockdiff.Range{Offset: off, Length: n})
-			s.changed += n
+			zeroed = append(zeroed, blockdiff.Range{Offset: off, Length: n})
 		})
 		if err != nil {
 			return err
 		}
+		zeroed = blockdiff.Normalize(zeroed)
+		s.holes = append(s.holes, zeroed...)
+		s.changed += zeroed.Total()
 	}
 	return nil
+}
+
+// grown is the part of r beyond the base's end. It must be said explicitly,
+// zeros too: the map's tail has no birth otherwise (imagemap I7).
+func (b *backup) grown(r blockdiff.Range) blockdiff.Ranges {
+	from := max(r.Offset, b.base.Size)
+	if from >= r.End() {
+		return nil
+	}
+	return blockdiff.Ranges{{Offset: from, Length: r.End() - from}}
 }
 
 // checkMoved compares what is to be moved with what the base has: it was
@@ -207,7 +231,7 @@ func (w *slabWorker) sortPatch(s *slab, r placed) {
 	w.hole(s, r.off+int64(at), int64(len(r.data)-at))
 }
 
-// markMoves splits runs where what changed meets what is only moved.
+// markMoves splits runs where what is claimed meets what is only moved.
 func (w *slabWorker) markMoves() {
 	if len(w.b.moves) == 0 {
 		return
@@ -215,7 +239,7 @@ func (w *slabWorker) markMoves() {
 	var out []placed
 	for _, r := range w.runs {
 		w.b.moves.split(r.off, int64(len(r.data)), func(off, n int64, birth uint64) {
-			out = append(out, placed{off: off, data: r.data[off-r.off : off-r.off+n], birth: birth})
+			out = append(out, r.part(blockdiff.Range{Offset: off, Length: n}, birth))
 		})
 	}
 	w.runs = out
