@@ -31,17 +31,14 @@ type Cache struct {
 	nameMu sync.Mutex
 	namer  *chunk.Namer
 
-	step func(string) // told what is about to follow; for tests of crashes
+	step func(string) // told where a change or an opening stands; for tests
 }
 
 // OpenCache opens the cache in dir, creating it where there is none. key is
 // what pages are checked with; it belongs to the repository, so that one
 // repository's cache is damage to another.
 func OpenCache(dir string, key [32]byte) (*Cache, error) {
-	c := &Cache{
-		dir: dir, key: newPageKey(key), most: maxTables,
-		turn: make(chan struct{}, 1), namer: chunk.NewNamer(key), step: func(string) {},
-	}
+	c := newCache(dir, key)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open local index: %w", err)
 	}
@@ -50,6 +47,13 @@ func OpenCache(dir string, key [32]byte) (*Cache, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+func newCache(dir string, key [32]byte) *Cache {
+	return &Cache{
+		dir: dir, key: newPageKey(key), most: maxTables,
+		turn: make(chan struct{}, 1), namer: chunk.NewNamer(key), step: func(string) {},
+	}
 }
 
 func (c *Cache) open() error {
@@ -82,6 +86,7 @@ func (c *Cache) loadUnlocked() error {
 		if err != nil {
 			return err
 		}
+		c.step("manifest read")
 		err = c.load(ids)
 		if !errors.Is(err, fs.ErrNotExist) || slices.Equal(ids, before) {
 			return err
@@ -147,10 +152,12 @@ func (c *Cache) Exclude(condemned func(PackID) bool) {
 	c.hidden.Store(&condemned)
 }
 
-func (c *Cache) visible() func(*PackID) bool {
-	hidden := c.hidden.Load()
-	return func(p *PackID) bool { return hidden == nil || !(*hidden)(*p) }
-}
+// veil is what Exclude set when a call began.
+type veil struct{ hidden *func(PackID) bool }
+
+func (c *Cache) veil() veil { return veil{c.hidden.Load()} }
+
+func (v veil) shows(p *PackID) bool { return v.hidden == nil || !(*v.hidden)(*p) }
 
 // Lookup returns one place of a chunk, or false if no visible pack holds it.
 func (c *Cache) Lookup(id chunk.ID) (loc Location, found bool, err error) {
@@ -159,10 +166,10 @@ func (c *Cache) Lookup(id chunk.ID) (loc Location, found bool, err error) {
 		return loc, false, err
 	}
 	defer s.release()
-	visible := c.visible()
+	veil := c.veil()
 	for _, t := range s.tables {
 		err := t.find(&id, func(l Location) bool {
-			if visible(&l.Pack) {
+			if veil.shows(&l.Pack) {
 				loc, found = l, true
 			}
 			return !found
@@ -181,11 +188,11 @@ func (c *Cache) LookupAll(id chunk.ID) ([]Location, error) {
 		return nil, err
 	}
 	defer s.release()
-	visible := c.visible()
+	veil := c.veil()
 	var all []Location
 	for _, t := range s.tables {
 		err := t.find(&id, func(l Location) bool {
-			if visible(&l.Pack) {
+			if veil.shows(&l.Pack) {
 				all = append(all, l)
 			}
 			return true
@@ -220,9 +227,9 @@ func (c *Cache) Packs(ctx context.Context, fn func(PackID) error) error {
 		return err
 	}
 	defer s.release()
-	visible := c.visible()
+	veil := c.veil()
 	return kway(ctx, sources(s.tables, packSource), (*PackID).compare, distinct(func(p *PackID) error {
-		if !visible(p) {
+		if !veil.shows(p) {
 			return nil
 		}
 		return fn(*p)
@@ -238,9 +245,9 @@ func (c *Cache) Each(ctx context.Context, fn func(Location) error) error {
 		return err
 	}
 	defer s.release()
-	visible := c.visible()
+	veil := c.veil()
 	return kway(ctx, sources(s.tables, locationSource), (*Location).compare, distinct(func(l *Location) error {
-		if !visible(&l.Pack) {
+		if !veil.shows(&l.Pack) {
 			return nil
 		}
 		return fn(*l)

@@ -43,7 +43,7 @@ func (m *cacheModel) open(t *rapid.T) *Cache {
 func (m *cacheModel) add(t *rapid.T) {
 	m.next++
 	name := fmt.Sprintf("index/%d", m.next)
-	locs := testLocations(rapid.Uint64().Draw(t, "seed"), 400)
+	locs := testLocations(rapid.Uint64().Draw(t, "seed"), 200)
 	b, err := EncodeSegment(locs)
 	if err != nil {
 		t.Fatal(err)
@@ -123,11 +123,11 @@ func (m *cacheModel) check(t *rapid.T) {
 		byID[l.ID] = append(byID[l.ID], l)
 		packs[l.Pack] = true
 	}
-	for n := rapid.IntRange(0, 200).Draw(t, "from"); n < 1000; n += 40 + n%40 {
+	for n := rapid.IntRange(0, 200).Draw(t, "from"); n < 600; n += 50 + n%40 {
 		m.checkID(t, c, testID(n), byID[testID(n)])
 	}
-	for i := range min(10, len(want)) {
-		id := want[i*len(want)/10].ID
+	for i := range min(5, len(want)) {
+		id := want[i*len(want)/5].ID
 		m.checkID(t, c, id, byID[id])
 	}
 	m.checkPacks(t, c, packs)
@@ -315,6 +315,52 @@ func TestOpenBesideAHolderOfTheLock(t *testing.T) {
 	}
 	lock.Close()
 	mustOpen(t, dir)
+	if _, err := os.Stat(orphan); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a left-over was not swept: %v", err)
+	}
+}
+
+// TestOpenWhileTablesAreMerged merges all tables away between the reading of
+// the manifest and the opening of what it names, again and again.
+func TestOpenWhileTablesAreMerged(t *testing.T) {
+	dir := fastDir(t)
+	writer := mustOpen(t, dir)
+	writer.most = 1
+	want := []Location{}
+	add := func(i int) {
+		locs := testLocations(uint64(i), 100)
+		if err := writer.Add(t.Context(), fmt.Sprint(i), mustSegment(t, locs)); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, locs...)
+	}
+	add(0)
+	reader := newCache(dir, testKey)
+	defer reader.Close()
+	reads := 0
+	reader.step = func(string) {
+		if reads++; reads <= 3 {
+			add(reads)
+		}
+	}
+	if err := reader.loadUnlocked(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := all(t.Context(), reader); err != nil || !slices.Equal(got, sorted(want)) || reads != 4 {
+		t.Errorf("%d entries, expected %d, after %d readings: %v", len(got), len(sorted(want)), reads, err)
+	}
+}
+
+func TestAddSweepsWhatOthersLeft(t *testing.T) {
+	dir := t.TempDir()
+	c := mustOpen(t, dir)
+	orphan := filepath.Join(dir, newTableID().String()+tableSuffix)
+	if err := os.WriteFile(orphan, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Add(t.Context(), "a", mustSegment(t, nil)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := os.Stat(orphan); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a left-over was not swept: %v", err)
 	}

@@ -39,8 +39,13 @@ func (p PackID) Name() string { return pack.Name(p.Session, p.Seq, p.Hash) }
 
 // compare is Compare without copies, for hot loops.
 func (p *PackID) compare(q *PackID) int {
-	return cmp.Or(cmp.Compare(p.Session, q.Session), cmp.Compare(p.Seq, q.Seq), bytes.Compare(p.Hash[:], q.Hash[:]),
-		cmp.Compare(p.Size, q.Size), cmp.Compare(p.Class, q.Class))
+	if c := cmp.Compare(p.Session, q.Session); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(p.Seq, q.Seq); c != 0 {
+		return c
+	}
+	return cmp.Or(bytes.Compare(p.Hash[:], q.Hash[:]), cmp.Compare(p.Size, q.Size), cmp.Compare(p.Class, q.Class))
 }
 
 // Compare orders packs by session, sequence and then all else, so that packs

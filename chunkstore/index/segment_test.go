@@ -5,10 +5,7 @@ package index
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -44,24 +41,6 @@ func TestSegmentRoundTrip(t *testing.T) {
 			t.Fatalf("%d packs in the table, %d named", len(s.Packs()), len(packs))
 		}
 	})
-}
-
-func TestSegmentGolden(t *testing.T) {
-	path := filepath.Join("testdata", "segment-1.hex")
-	locs := []Location{testLocation(2, 9), testLocation(0, 1), testLocation(2, 1)}
-	b := mustSegment(t, locs)
-	if *update {
-		if err := os.WriteFile(path, []byte(hex.Dump(b)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), hex.Dump(b)); diff != "" {
-		t.Error(diff)
-	}
 }
 
 func TestEncodeSegmentRefuses(t *testing.T) {

@@ -24,6 +24,10 @@ type tableWriter struct {
 	at   int // section being written
 
 	counts [3]uint64
+
+	lastPack  PackID
+	lastName  chunk.ID
+	lastEntry entry
 }
 
 var recordSizes = [3]int{packRecordSize, nameSize, entryRecordSize}
@@ -33,26 +37,47 @@ func newTableWriter(key *pageKey, id tableID, f *os.File) (*tableWriter, error) 
 	return w, w.flush() // keeps the header's place
 }
 
+// The add methods refuse what does not ascend: a table out of order would
+// answer "absent" for what it holds.
+
 func (w *tableWriter) addPack(p *PackID) error {
+	if w.counts[0] > 0 && w.lastPack.compare(p) >= 0 {
+		return w.disorder("pack")
+	}
 	r, err := w.room(0)
 	if err == nil {
 		p.put(r)
+		w.lastPack = *p
 	}
 	return err
 }
 
 func (w *tableWriter) addName(name *chunk.ID) error {
+	if w.counts[1] > 0 && compareIDs(&w.lastName, name) >= 0 {
+		return w.disorder("name")
+	}
 	r, err := w.room(1)
-	copy(r, name[:])
+	if err == nil {
+		copy(r, name[:])
+		w.lastName = *name
+	}
 	return err
 }
 
 func (w *tableWriter) addEntry(e *entry) error {
+	if w.counts[2] > 0 && w.lastEntry.compare(e) >= 0 {
+		return w.disorder("entry")
+	}
 	r, err := w.room(2)
 	if err == nil {
 		e.put(r)
+		w.lastEntry = *e
 	}
 	return err
+}
+
+func (w *tableWriter) disorder(what string) error {
+	return fmt.Errorf("write index table %s: a %s after %v packs, names, entries does not ascend", w.f.Name(), what, w.counts)
 }
 
 // room returns where the next record of a section goes.
