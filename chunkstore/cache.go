@@ -8,7 +8,7 @@ import (
 )
 
 // metaCache keeps small decoded things (map nodes, blocks of map packs, tables
-// of contents, pack ciphers) up to a number of bytes, least recently used out
+// of contents, pack ciphers, places of chunks) up to a number of bytes, least recently used out
 // first. Values are immutable.
 type metaCache struct {
 	mu    sync.Mutex
@@ -32,6 +32,7 @@ const (
 	metaBlock
 	metaTOC
 	metaCipher
+	metaLocation
 )
 
 type metaEntry struct {
@@ -68,5 +69,17 @@ func (c *metaCache) put(k metaKey, value any, size int) {
 		e := c.order.Remove(last).(*metaEntry)
 		delete(c.items, e.key)
 		c.used -= e.size
+	}
+}
+
+// drop forgets everything of one kind.
+func (c *metaCache) drop(kind metaKind) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, e := range c.items {
+		if k.kind == kind {
+			c.used -= c.order.Remove(e).(*metaEntry).size
+			delete(c.items, k)
+		}
 	}
 }

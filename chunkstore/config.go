@@ -72,7 +72,7 @@ func (c Chunker) Validate() error {
 }
 
 // CutParams gives the parameters of the cutter of that kind for this repository.
-func (r *Repository) CutParams(kind cdc.Kind) cdc.Params {
+func (r *vault) CutParams(kind cdc.Kind) cdc.Params {
 	c := r.config.Chunker
 	return cdc.Params{Kind: kind, Polynomial: r.keyring.Current().Polynomial(), Bits: c.Bits, Min: c.Min, Max: c.Max}
 }

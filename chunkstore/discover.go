@@ -28,7 +28,7 @@ const (
 
 // Refresh finds epochs and sessions that came since the last time. Both are
 // found by name (C2); the list is only a hint that saves requests.
-func (r *Repository) Refresh(ctx context.Context) error {
+func (r *roster) Refresh(ctx context.Context) error {
 	if err := r.refreshEpochs(ctx); err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (r *Repository) Refresh(ctx context.Context) error {
 	return r.readOutcomes(ctx)
 }
 
-func (r *Repository) refreshEpochs(ctx context.Context) error {
+func (r *roster) refreshEpochs(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var newest *EpochRecord
@@ -65,7 +65,7 @@ func (r *Repository) refreshEpochs(ctx context.Context) error {
 }
 
 // enterEpoch makes a collector's decision the one in force. r.mu is held.
-func (r *Repository) enterEpoch(ctx context.Context, e *EpochRecord) error {
+func (r *roster) enterEpoch(ctx context.Context, e *EpochRecord) error {
 	condemned := map[string]bool{}
 	for _, ref := range e.Condemned {
 		var c CondemnedRecord
@@ -92,11 +92,11 @@ func (r *Repository) enterEpoch(ctx context.Context, e *EpochRecord) error {
 		r.end = max(r.end, c.Watermark)
 	}
 	r.epoch, r.condemned = e, condemned
-	r.hideCondemned()
+	r.onEpoch()
 	return nil
 }
 
-func (r *Repository) readRef(ctx context.Context, ref ObjectRef, v any) error {
+func (r *vault) readRef(ctx context.Context, ref ObjectRef, v any) error {
 	data, err := objstore.ReadAll(ctx, r.store, ref.Name, ref.Size)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", ref.Name, err)
@@ -108,7 +108,7 @@ func (r *Repository) readRef(ctx context.Context, ref ObjectRef, v any) error {
 }
 
 // findEnd advances r.end to the first session number that does not exist.
-func (r *Repository) findEnd(ctx context.Context) error {
+func (r *roster) findEnd(ctx context.Context) error {
 	r.mu.Lock()
 	end := r.end
 	r.mu.Unlock()
@@ -134,7 +134,7 @@ func (r *Repository) findEnd(ctx context.Context) error {
 
 // listedEnd uses a list to jump over numbers that are there without a gap. A
 // forged or stale entry beyond a gap is not believed.
-func (r *Repository) listedEnd(ctx context.Context, end uint64) (uint64, error) {
+func (r *roster) listedEnd(ctx context.Context, end uint64) (uint64, error) {
 	listed := map[uint64]bool{}
 	err := r.store.List(ctx, "sessions/", func(i objstore.Info) error {
 		var n uint64
@@ -150,7 +150,7 @@ func (r *Repository) listedEnd(ctx context.Context, end uint64) (uint64, error) 
 }
 
 // existing counts how many of the next probeWidth sessions exist without a gap.
-func (r *Repository) existing(ctx context.Context, from uint64) (int, error) {
+func (r *roster) existing(ctx context.Context, from uint64) (int, error) {
 	// One probe first: there usually is nothing new.
 	var there [probeWidth]bool
 	probe := func(ctx context.Context, i int) error {
@@ -179,7 +179,7 @@ func (r *Repository) existing(ctx context.Context, from uint64) (int, error) {
 }
 
 // readOutcomes asks for the outcome of every session that had none.
-func (r *Repository) readOutcomes(ctx context.Context) error {
+func (r *roster) readOutcomes(ctx context.Context) error {
 	r.mu.Lock()
 	var undecided []uint64
 	for n := r.watermark(); n < r.end; n++ {
@@ -216,7 +216,7 @@ func (r *Repository) readOutcomes(ctx context.Context) error {
 }
 
 // readOutcome gives nil for a session that is undecided.
-func (r *Repository) readOutcome(ctx context.Context, n uint64) (*OutcomeRecord, error) {
+func (r *roster) readOutcome(ctx context.Context, n uint64) (*OutcomeRecord, error) {
 	name := outcomeName(n)
 	data, err := objstore.ReadAll(ctx, r.store, name, maxOutcomeSize)
 	if errors.Is(err, objstore.ErrNotExist) {
@@ -233,7 +233,7 @@ func (r *Repository) readOutcome(ctx context.Context, n uint64) (*OutcomeRecord,
 }
 
 // readOpen gives a session's own announcement, from memory where it was read before.
-func (r *Repository) readOpen(ctx context.Context, n uint64) (*SessionRecord, error) {
+func (r *roster) readOpen(ctx context.Context, n uint64) (*SessionRecord, error) {
 	r.mu.Lock()
 	s := r.pins[n]
 	r.mu.Unlock()
@@ -255,7 +255,7 @@ func (r *Repository) readOpen(ctx context.Context, n uint64) (*SessionRecord, er
 	return s, nil
 }
 
-func (r *Repository) watermark() uint64 {
+func (r *roster) watermark() uint64 {
 	if r.epoch == nil {
 		return 0
 	}
@@ -266,7 +266,7 @@ func (r *Repository) watermark() uint64 {
 // foreign one is simply not used.
 const outcomesCache = "cache/outcomes"
 
-func (r *Repository) loadOutcomes() {
+func (r *roster) loadOutcomes() {
 	path := filepath.Join(r.dir, "outcomes")
 	if fi, err := os.Stat(path); err != nil || fi.Size() > maxCacheFile {
 		return
@@ -288,8 +288,8 @@ func (r *Repository) loadOutcomes() {
 	}
 }
 
-func (r *Repository) saveOutcomes() error {
-	if !r.dirty || r.private {
+func (r *roster) saveOutcomes() error {
+	if !r.dirty {
 		return nil
 	}
 	list := make([]*OutcomeRecord, 0, len(r.outcomes))

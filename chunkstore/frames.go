@@ -14,7 +14,7 @@ import (
 // FrameReader reads parts of chunks by their frames, each authenticated by its
 // seal. It keeps the frames it decoded last and serves one goroutine.
 type FrameReader struct {
-	repo  *Repository
+	repo  *packs
 	dec   *pack.Decoder
 	id    ChunkID
 	first int    // the decoded frames of id are first, first+1, …
@@ -22,7 +22,7 @@ type FrameReader struct {
 }
 
 // NewFrameReader makes a reader.
-func (r *Repository) NewFrameReader() *FrameReader {
+func (r *packs) NewFrameReader() *FrameReader {
 	return &FrameReader{repo: r, dec: pack.NewDecoder()}
 }
 

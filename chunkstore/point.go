@@ -108,7 +108,7 @@ func (p *Point) Extend(base *Point, branch bool, newLine string) {
 	}
 }
 
-func (r *Repository) pointName(p *Point) string {
+func (r *vault) pointName(p *Point) string {
 	return "points/" + r.VolumeKey(p.Volume) + "/" + p.ID
 }
 
@@ -177,7 +177,7 @@ func (s *Session) decide(ctx context.Context, state string, points []PointMeta) 
 
 // Metas lists the committed points, oldest session first, of one volume or of
 // all ("").
-func (r *Repository) Metas(volume string) []PointMeta {
+func (r *roster) Metas(volume string) []PointMeta {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []PointMeta
@@ -214,7 +214,7 @@ func (r *Repository) Points(ctx context.Context, volume string) ([]*Point, error
 }
 
 // Retained is Metas without the forgotten points.
-func (r *Repository) Retained(ctx context.Context, volume string) ([]PointMeta, error) {
+func (r *roster) Retained(ctx context.Context, volume string) ([]PointMeta, error) {
 	gone, err := r.tombstones(ctx)
 	if err != nil {
 		return nil, err
@@ -233,7 +233,7 @@ func (r *Repository) Latest(ctx context.Context, volume string) (*Point, error) 
 
 // tombstones lists forgotten points. A list may lag, so a point may appear for
 // a while after it was forgotten; what must be sure asks Forgotten by name.
-func (r *Repository) tombstones(ctx context.Context) (map[string]bool, error) {
+func (r *roster) tombstones(ctx context.Context) (map[string]bool, error) {
 	gone := map[string]bool{}
 	prefix := forgottenName("")
 	err := r.store.List(ctx, prefix, func(i objstore.Info) error {

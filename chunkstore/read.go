@@ -21,13 +21,13 @@ const mapDomain = ""
 // Reader decodes and verifies chunks of one deduplication domain. It keeps
 // scratch memory and serves one goroutine.
 type Reader struct {
-	repo  *Repository
+	repo  *packs
 	namer *chunk.Namer
 	dec   *pack.Decoder
 }
 
 // NewReader makes a reader for the chunks of a domain.
-func (r *Repository) NewReader(domain string) *Reader {
+func (r *packs) NewReader(domain string) *Reader {
 	return &Reader{repo: r, namer: chunk.NewNamer(r.keyring.Current().NameKey(domain)), dec: pack.NewDecoder()}
 }
 
@@ -69,13 +69,13 @@ func (rd *Reader) at(ctx context.Context, loc index.Location, dst []byte) ([]byt
 }
 
 // Fetch reads stored bytes of a pack.
-func (r *Repository) Fetch(ctx context.Context, p index.PackID, off, n int64) ([]byte, error) {
+func (r *packs) Fetch(ctx context.Context, p index.PackID, off, n int64) ([]byte, error) {
 	return objstore.ReadRange(ctx, r.store, p.Name(), off, n)
 }
 
 // fetch is Fetch that reads packs of map nodes in larger blocks, for their
 // nodes are small and read in order.
-func (r *Repository) fetch(ctx context.Context, p index.PackID, off, n int64) ([]byte, error) {
+func (r *packs) fetch(ctx context.Context, p index.PackID, off, n int64) ([]byte, error) {
 	size := int64(r.opt.RangeBytes)
 	if p.Class != chunk.Map || n > size {
 		return r.Fetch(ctx, p, off, n)
@@ -100,7 +100,7 @@ func (r *Repository) fetch(ctx context.Context, p index.PackID, off, n int64) ([
 	return out, nil
 }
 
-func (r *Repository) block(ctx context.Context, p index.PackID, i, size int64) ([]byte, error) {
+func (r *packs) block(ctx context.Context, p index.PackID, i, size int64) ([]byte, error) {
 	k := metaKey{kind: metaBlock, id: p.Hash, block: i}
 	if b, ok := r.meta.get(k); ok {
 		return b.([]byte), nil
@@ -118,7 +118,7 @@ func (r *Repository) block(ctx context.Context, p index.PackID, i, size int64) (
 }
 
 // Cipher gives what opens a pack's frames, reading the pack's header the first time.
-func (r *Repository) cipher(ctx context.Context, p index.PackID) (*seal.PackCipher, error) {
+func (r *packs) cipher(ctx context.Context, p index.PackID) (*seal.PackCipher, error) {
 	k := metaKey{kind: metaCipher, id: p.Hash}
 	if c, ok := r.meta.get(k); ok {
 		return c.(*seal.PackCipher), nil
@@ -131,7 +131,7 @@ func (r *Repository) cipher(ctx context.Context, p index.PackID) (*seal.PackCiph
 }
 
 // learnCipher derives the cipher from a header that was read with other bytes.
-func (r *Repository) learnCipher(p index.PackID, head []byte) (*seal.PackCipher, error) {
+func (r *packs) learnCipher(p index.PackID, head []byte) (*seal.PackCipher, error) {
 	c, err := pack.Cipher(r.keyring, head)
 	var bad *seal.CorruptError
 	if errors.As(err, &bad) {
@@ -145,7 +145,7 @@ func (r *Repository) learnCipher(p index.PackID, head []byte) (*seal.PackCipher,
 }
 
 // TOC reads a pack's table of contents, from memory where it was read before.
-func (r *Repository) TOC(ctx context.Context, p index.PackID) (*pack.TOC, error) {
+func (r *packs) TOC(ctx context.Context, p index.PackID) (*pack.TOC, error) {
 	k := metaKey{kind: metaTOC, id: p.Hash}
 	if t, ok := r.meta.get(k); ok {
 		return t.(*pack.TOC), nil
@@ -165,7 +165,7 @@ func (r *Repository) TOC(ctx context.Context, p index.PackID) (*pack.TOC, error)
 }
 
 // ReadNode implements imagemap.Source for committed points.
-func (r *Repository) ReadNode(ctx context.Context, id ChunkID) ([]byte, error) {
+func (r *packs) ReadNode(ctx context.Context, id ChunkID) ([]byte, error) {
 	k := metaKey{kind: metaNode, id: id}
 	if b, ok := r.meta.get(k); ok {
 		return b.([]byte), nil
@@ -177,7 +177,7 @@ func (r *Repository) ReadNode(ctx context.Context, id ChunkID) ([]byte, error) {
 	return r.readNodeAt(ctx, loc)
 }
 
-func (r *Repository) readNodeAt(ctx context.Context, loc index.Location) ([]byte, error) {
+func (r *packs) readNodeAt(ctx context.Context, loc index.Location) ([]byte, error) {
 	if loc.Pack.Class != chunk.Map {
 		return nil, &seal.CorruptError{Object: loc.Pack.Name(), Detail: fmt.Sprintf("map node %s lies in a pack of class %s", loc.ID.Short(), loc.Pack.Class)}
 	}

@@ -137,7 +137,7 @@ func segmentName(session uint64, seq int, digest [32]byte) string {
 }
 
 // sealRecord encodes v and binds it to name; refOf of the result names the object.
-func (r *Repository) sealRecord(name string, v any) ([]byte, error) {
+func (r *vault) sealRecord(name string, v any) ([]byte, error) {
 	plain, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", name, err)
@@ -145,7 +145,7 @@ func (r *Repository) sealRecord(name string, v any) ([]byte, error) {
 	return r.keyring.SealRecord(r.config.repoID(), name, plain)
 }
 
-func (r *Repository) openRecord(name string, sealed []byte, v any) error {
+func (r *vault) openRecord(name string, sealed []byte, v any) error {
 	plain, err := r.keyring.OpenRecord(r.config.repoID(), name, sealed)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/zeebo/blake3"
@@ -29,30 +30,48 @@ type OpenOptions struct {
 	RangeBytes int              // smallest ranged read of metadata in bytes; 0: 128 KiB
 }
 
-// Repository is an open repository. It is safe for concurrent use.
+// Repository is an open repository. It is safe for concurrent use. Its layers,
+// each built on the one before: vault (what is stored, and its keys), roster
+// (which sessions and points there are), packs (where chunks are and what they
+// hold).
 type Repository struct {
+	*packs
+	private bool // the cache folder is ours alone and goes with Close
+}
+
+// vault is the store and the keys to what lies in it.
+type vault struct {
 	store     *meter.Store // counts what this process reads and writes
 	config    *Config
 	configRaw []byte // as stored
 	keyring   *seal.Keyring
-	opt       OpenOptions
-	dir       string // the cache's folder for this repository
-	private   bool   // dir is ours alone and goes with Close
 	now       func() time.Time
-	condemned map[string]bool
-	epoch     *EpochRecord // newest in force; nil before the first
-	meta      *metaCache
+	proven    atomic.Bool // the store was seen to refuse a second creation
+}
 
+// roster is what is known of sessions and epochs; see Refresh.
+type roster struct {
+	*vault
+	dir     string // the local cache's folder for this repository
+	onEpoch func() // called with mu held when another epoch is in force
+
+	mu        sync.Mutex
+	outcomes  map[uint64]*OutcomeRecord // decided sessions
+	pins      map[uint64]*SessionRecord // open records read so far
+	end       uint64                    // the first session number that did not exist
+	epochs    uint64                    // the first epoch number that did not exist
+	epoch     *EpochRecord              // newest in force; nil before the first
+	condemned map[string]bool           // names of packs that writers must not use
+	dirty     bool                      // outcomes has news for the cache
+}
+
+// packs finds and reads chunks.
+type packs struct {
+	*roster
+	opt         OpenOptions
+	index       *index.Cache // nil until it is asked for; guarded by mu
+	meta        *metaCache
 	nodeReaders sync.Pool // of *Reader
-
-	mu       sync.Mutex
-	outcomes map[uint64]*OutcomeRecord // decided sessions
-	pins     map[uint64]*SessionRecord // open records read so far
-	end      uint64                    // the first session number that did not exist
-	epochs   uint64                    // the first epoch number that did not exist
-	proven   bool                      // the store was seen to refuse a second creation
-	dirty    bool                      // outcomes has news for the cache
-	index    *index.Cache
 }
 
 // Open reads the config and unwraps the master secret with passphrase. It
@@ -79,14 +98,14 @@ func Open(ctx context.Context, store objstore.Store, passphrase []byte, opt Open
 	if opt.RangeBytes == 0 {
 		opt.RangeBytes = 128 << 10
 	}
-	r := &Repository{
-		store: meter.Wrap(store), config: config, configRaw: data, keyring: keyring, opt: opt, now: clock(opt.Now),
-		outcomes: map[uint64]*OutcomeRecord{}, pins: map[uint64]*SessionRecord{}, condemned: map[string]bool{},
-		meta: newMetaCache(opt.NodeBytes),
-	}
-	if err := r.openDir(); err != nil {
+	v := &vault{store: meter.Wrap(store), config: config, configRaw: data, keyring: keyring, now: clock(opt.Now)}
+	dir, private, err := cacheDir(opt.CacheDir, config.ID)
+	if err != nil {
 		return nil, err
 	}
+	ro := &roster{vault: v, dir: dir, outcomes: map[uint64]*OutcomeRecord{}, pins: map[uint64]*SessionRecord{}, condemned: map[string]bool{}}
+	r := &Repository{packs: &packs{roster: ro, opt: opt, meta: newMetaCache(opt.NodeBytes)}, private: private}
+	ro.onEpoch = r.hideCondemned
 	r.loadOutcomes()
 	if err := r.Refresh(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
@@ -126,27 +145,25 @@ func openSlots(ctx context.Context, store objstore.Store, passphrase, config []b
 	return nil, last
 }
 
-// openDir finds this repository's folder in the cache. Its key binds it to the
-// repository, so that a cache of another one under the same id is refused.
-func (r *Repository) openDir() error {
-	if r.opt.CacheDir == "" {
-		dir, err := os.MkdirTemp("", "tidemark-cache-")
+// cacheDir finds a repository's folder in the cache, or makes a private one.
+func cacheDir(root, id string) (dir string, private bool, err error) {
+	if root == "" {
+		dir, err = os.MkdirTemp("", "tidemark-cache-")
 		if err != nil {
-			return fmt.Errorf("make a private cache: %w", err)
+			return "", false, fmt.Errorf("make a private cache: %w", err)
 		}
-		r.dir, r.private = dir, true
-		return nil
+		return dir, true, nil
 	}
-	r.dir = filepath.Join(r.opt.CacheDir, r.config.ID)
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
-		return fmt.Errorf("make the cache folder: %w", err)
+	dir = filepath.Join(root, id)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", false, fmt.Errorf("make the cache folder: %w", err)
 	}
-	return nil
+	return dir, false, nil
 }
 
 // Index is the local, memory-mapped index of all committed sessions, brought
 // up to date with what Refresh found. Only what is new is downloaded.
-func (r *Repository) Index(ctx context.Context) (*index.Cache, error) {
+func (r *packs) Index(ctx context.Context) (*index.Cache, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.index == nil {
@@ -175,7 +192,8 @@ func (r *Repository) Index(ctx context.Context) (*index.Cache, error) {
 }
 
 // hideCondemned makes chunks of condemned packs absent (C6). r.mu is held.
-func (r *Repository) hideCondemned() {
+func (r *packs) hideCondemned() {
+	r.meta.drop(metaLocation)
 	if r.index == nil {
 		return
 	}
@@ -187,7 +205,7 @@ func (r *Repository) hideCondemned() {
 	r.index.Exclude(func(p index.PackID) bool { return condemned[p.Name()] })
 }
 
-func (r *Repository) openIndex() (*index.Cache, error) {
+func (r *packs) openIndex() (*index.Cache, error) {
 	dir := filepath.Join(r.dir, "index")
 	key := r.keyring.Current().CacheKey()
 	c, err := index.OpenCache(dir, key)
@@ -203,7 +221,7 @@ func (r *Repository) openIndex() (*index.Cache, error) {
 	return c, nil
 }
 
-func (r *Repository) readSegment(ctx context.Context, s Segment) ([]byte, error) {
+func (r *packs) readSegment(ctx context.Context, s Segment) ([]byte, error) {
 	sealed, err := objstore.ReadAll(ctx, r.store, s.Name, s.Size)
 	if err != nil {
 		return nil, fmt.Errorf("read index segment %s: %w", s.Name, err)
@@ -216,7 +234,11 @@ func (r *Repository) readSegment(ctx context.Context, s Segment) ([]byte, error)
 
 // Locate finds a chunk. A miss brings the index up to date with the sessions
 // that are known by now before it is a *MissingChunkError.
-func (r *Repository) Locate(ctx context.Context, id ChunkID) (index.Location, error) {
+func (r *packs) Locate(ctx context.Context, id ChunkID) (index.Location, error) {
+	k := metaKey{kind: metaLocation, id: id}
+	if loc, ok := r.meta.get(k); ok {
+		return loc.(index.Location), nil
+	}
 	r.mu.Lock()
 	c := r.index
 	r.mu.Unlock()
@@ -232,6 +254,7 @@ func (r *Repository) Locate(ctx context.Context, id ChunkID) (index.Location, er
 			return loc, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
 		}
 		if ok {
+			r.meta.put(k, loc, locationBytes)
 			return loc, nil
 		}
 		if fresh {
@@ -239,6 +262,9 @@ func (r *Repository) Locate(ctx context.Context, id ChunkID) (index.Location, er
 		}
 	}
 }
+
+// locationBytes is what a remembered location takes in memory, roughly.
+const locationBytes = 256
 
 // MissingChunkError says that no committed index knows a chunk that a map names.
 type MissingChunkError struct{ ID ChunkID }
@@ -248,22 +274,22 @@ func (e *MissingChunkError) Error() string {
 }
 
 // Meter counts the bytes and requests of this process.
-func (r *Repository) Meter() *meter.Store { return r.store }
+func (r *vault) Meter() *meter.Store { return r.store }
 
 // Store is the object store below, metered.
-func (r *Repository) Store() objstore.Store { return r.store }
+func (r *vault) Store() objstore.Store { return r.store }
 
 // Keyring gives access to the repository's keys.
-func (r *Repository) Keyring() *seal.Keyring { return r.keyring }
+func (r *vault) Keyring() *seal.Keyring { return r.keyring }
 
 // Config is the repository's configuration; not to be changed.
-func (r *Repository) Config() Config { return *r.config }
+func (r *vault) Config() Config { return *r.config }
 
 // Dir is the local cache folder of this repository; journals live beside the index.
 func (r *Repository) Dir() string { return r.dir }
 
 // VolumeKey is the keyed hash under which a volume's points are stored.
-func (r *Repository) VolumeKey(volume string) string {
+func (r *vault) VolumeKey(volume string) string {
 	return r.keyring.Current().VolumeHash(volume)
 }
 
@@ -271,7 +297,10 @@ func (r *Repository) VolumeKey(volume string) string {
 func (r *Repository) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	err := r.saveOutcomes()
+	var err error
+	if !r.private {
+		err = r.saveOutcomes()
+	}
 	if r.index != nil {
 		err = errors.Join(err, r.index.Close())
 		r.index = nil

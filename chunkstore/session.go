@@ -67,8 +67,9 @@ type Session struct {
 	upCtx  context.Context
 	cancel context.CancelFunc
 
-	baseGone  bool
-	branched  bool
+	BaseForgotten bool // the base has a tombstone: it must not be used
+	Branched      bool // another session extends the same base
+
 	openBytes int64 // of the announcement, which this process put
 
 	packs     atomic.Int64
@@ -117,11 +118,8 @@ func (r *Repository) Begin(ctx context.Context, opt SessionOptions) (*Session, e
 
 // proveCreateOnce creates the config once more, with the very bytes it has. A
 // store that lets this succeed overwrites, and nothing in here would be safe.
-func (r *Repository) proveCreateOnce(ctx context.Context) error {
-	r.mu.Lock()
-	proven := r.proven
-	r.mu.Unlock()
-	if proven {
+func (r *vault) proveCreateOnce(ctx context.Context) error {
+	if r.proven.Load() {
 		return nil
 	}
 	err := r.store.Put(ctx, configName, objstore.Body{r.configRaw})
@@ -131,14 +129,12 @@ func (r *Repository) proveCreateOnce(ctx context.Context) error {
 	if !errors.Is(err, objstore.ErrExists) {
 		return fmt.Errorf("prove that the store creates names once: %w", err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.proven = true
+	r.proven.Store(true)
 	return nil
 }
 
 // createOpen wins the next free session number and tells how many bytes it put.
-func (r *Repository) createOpen(ctx context.Context, rec *SessionRecord) (int64, error) {
+func (r *roster) createOpen(ctx context.Context, rec *SessionRecord) (int64, error) {
 	if err := r.findEnd(ctx); err != nil {
 		return 0, err
 	}
@@ -238,13 +234,13 @@ func (s *Session) checkBase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.baseGone = gone
-	s.branched, err = s.repo.extendedBefore(ctx, *base, s.rec.Session)
+	s.BaseForgotten = gone
+	s.Branched, err = s.repo.extendedBefore(ctx, *base, s.rec.Session)
 	return err
 }
 
 // Forgotten tells whether a point has a tombstone.
-func (r *Repository) Forgotten(ctx context.Context, id string) (bool, error) {
+func (r *roster) Forgotten(ctx context.Context, id string) (bool, error) {
 	_, err := r.store.Stat(ctx, forgottenName(id))
 	if errors.Is(err, objstore.ErrNotExist) {
 		return false, nil
@@ -257,7 +253,7 @@ func (r *Repository) Forgotten(ctx context.Context, id string) (bool, error) {
 
 // extendedBefore tells whether a session below number, that counts or may
 // still count, has the same base.
-func (r *Repository) extendedBefore(ctx context.Context, base PointRef, number uint64) (bool, error) {
+func (r *roster) extendedBefore(ctx context.Context, base PointRef, number uint64) (bool, error) {
 	for n := base.Session + 1; n < number; n++ {
 		r.mu.Lock()
 		o := r.outcomes[n]
@@ -289,12 +285,6 @@ func (s *Session) Number() uint64 { return s.rec.Session }
 
 // Nonce proves to a later process of this machine that the session is its own.
 func (s *Session) Nonce() string { return s.rec.Nonce }
-
-// BaseForgotten says that the base has a tombstone: it must not be used.
-func (s *Session) BaseForgotten() bool { return s.baseGone }
-
-// Branched says that another session extends the same base.
-func (s *Session) Branched() bool { return s.branched }
 
 // Stats are exact counts of what the session did so far.
 type Stats struct {

@@ -62,8 +62,6 @@ type backup struct {
 	session *chunkstore.Session
 	mode    mode
 	moves   moves
-	events  chan event
-	work    chan *chunkJob
 	start   int64 // offset from which the volume is read; above 0 after a resume
 
 	lost        []blockdiff.Range
@@ -196,7 +194,7 @@ func (b *backup) run(ctx context.Context) (*chunkstore.Point, error) {
 		return nil, err
 	}
 	v := decide(facts{
-		size: b.size, base: b.base, baseGone: b.base != nil && b.session.BaseForgotten(), full: b.opt.Full,
+		size: b.size, base: b.base, baseGone: b.base != nil && b.session.BaseForgotten, full: b.opt.Full,
 		claim: b.opt.Changes != nil, baseSnapshot: b.opt.BaseSnapshot,
 	})
 	if v.refused != "" {
@@ -297,7 +295,7 @@ func (b *backup) attempt(ctx context.Context, v verdict, claim blockdiff.Ranges,
 	below := blockdiff.Ranges{{Offset: 0, Length: b.start}}
 	ranges, holes = ranges.Subtract(below), holes.Subtract(below)
 	b.progress.enter(map[mode]string{modeFull: "reading", modeClaim: "reading changes", modeCompare: "comparing"}[v.mode], ranges.Total())
-	if err := b.pipeline(ctx, ranges, holes, out); err != nil {
+	if err := b.move(ctx, ranges, holes, out); err != nil {
 		return imagemap.Map{}, err
 	}
 	if err := b.source.CheckUnchanged(); err != nil {
@@ -380,7 +378,7 @@ func (b *backup) commit(ctx context.Context, v verdict, m imagemap.Map) (*chunks
 		p.Trust = TrustAudited
 	}
 	if v.mode != modeFull {
-		p.Extend(b.base, b.session.Branched(), line)
+		p.Extend(b.base, b.session.Branched, line)
 		if v.mode == modeCompare { // the rolling audit goes on where it was
 			p.Audit.Cursor = b.base.Audit.Cursor
 		}

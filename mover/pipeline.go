@@ -13,33 +13,43 @@ import (
 	"github.com/tidemark-io/tidemark/chunkstore/imagemap"
 )
 
-// pipeline moves ranges and compares holes; see the package comment for its shape.
-func (b *backup) pipeline(ctx context.Context, ranges, holes blockdiff.Ranges, out *imagemap.Writer) error {
+// pipeline is the moving part of one attempt; see the package comment for its shape.
+type pipeline struct {
+	*backup
+	work   chan *chunkJob
+	events chan event
+}
+
+// move moves ranges and compares holes.
+func (b *backup) move(ctx context.Context, ranges, holes blockdiff.Ranges, out *imagemap.Writer) error {
+	p := &pipeline{backup: b, work: make(chan *chunkJob, b.plan.chunkBufs), events: make(chan event, 4*b.plan.slabs)}
+	return p.run(ctx, ranges, holes, out)
+}
+
+func (p *pipeline) run(ctx context.Context, ranges, holes blockdiff.Ranges, out *imagemap.Writer) error {
 	g, ctx := errgroup.WithContext(ctx)
-	todo := make(chan *slab, b.plan.slabs)    // to the slab workers
-	ordered := make(chan *slab, b.plan.slabs) // the same slabs to the stitcher
-	b.work = make(chan *chunkJob, b.plan.chunkBufs)
-	b.events = make(chan event, 4*b.plan.slabs)
+	todo := make(chan *slab, p.plan.slabs)    // to the slab workers
+	ordered := make(chan *slab, p.plan.slabs) // the same slabs to the stitcher
 
 	g.Go(func() error {
 		defer close(todo)
 		defer close(ordered)
-		return b.feed(ctx, ranges, holes, todo, ordered)
+		return p.feed(ctx, ranges, holes, todo, ordered)
 	})
-	for range b.plan.readers {
-		g.Go(func() error { return b.slabLoop(ctx, todo) })
+	for range p.plan.readers {
+		g.Go(func() error { return p.slabLoop(ctx, todo) })
 	}
 	g.Go(func() error {
-		defer close(b.work)
-		defer close(b.events)
-		return b.stitchLoop(ctx, ordered)
+		defer close(p.work)
+		defer close(p.events)
+		return p.stitchLoop(ctx, ordered)
 	})
-	for range b.plan.workers {
-		g.Go(func() error { return b.chunkLoop(ctx) })
+	for range p.plan.workers {
+		g.Go(func() error { return p.chunkLoop(ctx) })
 	}
 	g.Go(func() error {
-		c := collector{b: b, out: out}
-		for e := range b.events {
+		c := collector{b: p.backup, out: out}
+		for e := range p.events {
 			if err := c.event(ctx, e); err != nil {
 				return err
 			}
@@ -51,7 +61,7 @@ func (b *backup) pipeline(ctx context.Context, ranges, holes blockdiff.Ranges, o
 		for s := range ordered {
 			_ = s.buf.Release()
 		}
-		for j := range b.work {
+		for j := range p.work {
 			_ = j.hold.Release()
 		}
 	}
@@ -60,9 +70,9 @@ func (b *backup) pipeline(ctx context.Context, ranges, holes blockdiff.Ranges, o
 
 // feed takes a buffer for each task, in order, so that the slab which the
 // stitcher waits for always has one.
-func (b *backup) feed(ctx context.Context, ranges, holes blockdiff.Ranges, todo, ordered chan<- *slab) error {
-	return tasks(ranges, holes, int64(b.plan.slabBytes), func(t task) error {
-		buf, err := b.slabBufs.Get(ctx)
+func (p *pipeline) feed(ctx context.Context, ranges, holes blockdiff.Ranges, todo, ordered chan<- *slab) error {
+	return tasks(ranges, holes, int64(p.plan.slabBytes), func(t task) error {
+		buf, err := p.slabBufs.Get(ctx)
 		if err != nil {
 			return err
 		}
@@ -81,10 +91,10 @@ func (b *backup) feed(ctx context.Context, ranges, holes blockdiff.Ranges, todo,
 	})
 }
 
-func (b *backup) slabLoop(ctx context.Context, todo <-chan *slab) error {
-	w := &slabWorker{b: b, scanner: b.cutParams.NewScanner()}
-	if b.mode != modeFull {
-		w.compare = newComparer(b.repo, b.base)
+func (p *pipeline) slabLoop(ctx context.Context, todo <-chan *slab) error {
+	w := &slabWorker{b: p.backup, scanner: p.cutParams.NewScanner()}
+	if p.mode != modeFull {
+		w.compare = newComparer(p.repo, p.base)
 	}
 	for s := range todo {
 		if err := ctx.Err(); err != nil {
@@ -93,15 +103,15 @@ func (b *backup) slabLoop(ctx context.Context, todo <-chan *slab) error {
 		if err := w.work(ctx, s); err != nil {
 			return err
 		}
-		b.changed.Add(s.changed)
-		b.moved.Add(s.moved)
+		p.changed.Add(s.changed)
+		p.moved.Add(s.moved)
 		close(s.done)
 	}
 	return nil
 }
 
-func (b *backup) stitchLoop(ctx context.Context, ordered <-chan *slab) error {
-	st := newStitcher(b)
+func (p *pipeline) stitchLoop(ctx context.Context, ordered <-chan *slab) error {
+	st := newStitcher(p)
 	defer st.release()
 	for s := range ordered {
 		select {
@@ -121,30 +131,30 @@ func (b *backup) stitchLoop(ctx context.Context, ordered <-chan *slab) error {
 }
 
 // send passes a chunk to the workers and announces it to the collector.
-func (b *backup) send(ctx context.Context, j *chunkJob) error {
+func (p *pipeline) send(ctx context.Context, j *chunkJob) error {
 	j.done = make(chan struct{})
 	select {
-	case b.work <- j:
+	case p.work <- j:
 	case <-ctx.Done():
 		return errors.Join(ctx.Err(), j.hold.Release())
 	}
-	return b.collect(ctx, event{job: j})
+	return p.collect(ctx, event{job: j})
 }
 
-func (b *backup) collect(ctx context.Context, e event) error {
+func (p *pipeline) collect(ctx context.Context, e event) error {
 	select {
-	case b.events <- e:
+	case p.events <- e:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (b *backup) chunkLoop(ctx context.Context) error {
+func (p *pipeline) chunkLoop(ctx context.Context) error {
 	var origin []chunk.Piece
-	for j := range b.work {
+	for j := range p.work {
 		var err error
-		origin, err = b.store(ctx, j, origin)
+		origin, err = p.store(ctx, j, origin)
 		if err = errors.Join(err, j.hold.Release()); err != nil {
 			return err
 		}

@@ -40,7 +40,7 @@ type event struct {
 
 // stitcher is the sequential stage: it finds the true cuts and gathers patches.
 type stitcher struct {
-	b    *backup
+	b    *pipeline
 	cuts *cdc.Stitcher
 
 	carry       *blockio.Buf // the beginning of a chunk whose end lies in a later block
@@ -54,7 +54,7 @@ type stitcher struct {
 	patchAge    int
 }
 
-func newStitcher(b *backup) *stitcher {
+func newStitcher(b *pipeline) *stitcher {
 	p := b.cutParams
 	return &stitcher{b: b, cuts: cdc.NewStitcher(&p), lastEnd: -1}
 }
@@ -223,7 +223,7 @@ func takePieces(ps []piece, n int64) (head, tail []piece) {
 }
 
 // store is a chunk worker's step.
-func (b *backup) store(ctx context.Context, j *chunkJob, origin []chunk.Piece) ([]chunk.Piece, error) {
+func (b *pipeline) store(ctx context.Context, j *chunkJob, origin []chunk.Piece) ([]chunk.Piece, error) {
 	origin = origin[:0]
 	for _, p := range j.pieces {
 		origin = append(origin, chunk.Piece{Offset: p.off, Length: p.n})
