@@ -17,7 +17,11 @@ func wrap(op, name string, err error) error {
 	if _, ok := errors.AsType[*objstore.Error](err); ok {
 		return err
 	}
-	return &objstore.Error{Op: op, Name: name, Class: classify(err), Err: err}
+	class := classify(err)
+	if op == "open" && class == objstore.NotExist {
+		class = objstore.Permanent // it is no object that is missing (objstore I6)
+	}
+	return &objstore.Error{Op: op, Name: name, Class: class, Err: err}
 }
 
 func classify(err error) objstore.Class {

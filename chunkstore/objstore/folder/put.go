@@ -94,37 +94,35 @@ func (s *Store) put(ctx context.Context, name string, body objstore.Body) (err e
 	return s.syncDir(objstore.TempDir)
 }
 
-// publish gives the written file its name.
+// publish gives the written file its name, which must not exist.
 func (s *Store) publish(f *os.File, temp, name string) error {
-	err := s.link(s.fd(), temp, name)
-	if err != unix.EEXIST {
+	err := s.calls.rename(s.fd(), temp, name)
+	if !lacks(err) {
 		return err
 	}
-	// NFS may repeat a link whose answer was lost, and then says that the
-	// name exists: it does, and is ours.
-	var st unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &st) == nil && st.Nlink == 2 {
+	err = s.calls.link(s.fd(), temp, name)
+	switch {
+	case err == nil || err == unix.EEXIST && linked(f):
 		return unix.Unlinkat(s.fd(), temp, 0)
+	case lacks(err) || err == unix.EPERM || err == unix.EMLINK:
+		return fmt.Errorf("%w: the file system of %s can create a name without replacing one neither by renameat2(RENAME_NOREPLACE) "+
+			"nor by link(): use a folder elsewhere (%v)", objstore.ErrUnsuitable, s.path, err)
 	}
 	return err
 }
 
-// moveNoReplace moves from to to, which must not exist.
-func moveNoReplace(root int, from, to string) error {
-	err := unix.Renameat2(root, from, root, to, unix.RENAME_NOREPLACE)
-	if !lacks(err) {
-		return err
-	}
-	err = unix.Linkat(root, from, root, to, 0)
-	switch {
-	case err == nil:
-		return unix.Unlinkat(root, from, 0)
-	case lacks(err) || err == unix.EPERM || err == unix.EMLINK:
-		return fmt.Errorf("%w: this file system can create a name without replacing one neither by renameat2(RENAME_NOREPLACE) nor by link(); "+
-			"use a folder on another file system (%v)", objstore.ErrUnsuitable, err)
-	}
-	return err
+// linked tells whether the file has a second name. NFS may repeat a link whose
+// answer was lost, and then says that the name exists: it does, and is ours.
+func linked(f *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) == nil && st.Nlink == 2
 }
+
+func renameat(root int, from, to string) error {
+	return unix.Renameat2(root, from, root, to, unix.RENAME_NOREPLACE)
+}
+
+func linkat(root int, from, to string) error { return unix.Linkat(root, from, root, to, 0) }
 
 // lacks tells whether a file system doesn't know a call or its flags.
 func lacks(err error) bool {

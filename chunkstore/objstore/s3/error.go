@@ -64,6 +64,7 @@ var byCode = map[string]objstore.Class{
 	"RequestTimeTooSkewed":           objstore.Permanent,
 	"NoSuchBucket":                   objstore.Permanent, // S3
 	"InvalidAccessKeyId":             objstore.Denied,
+	"XAdminUserNotFound":             objstore.Denied, // versitygw, with 404
 	"SignatureDoesNotMatch":          objstore.Denied,
 	"ExpiredToken":                   objstore.Denied,
 	"InvalidToken":                   objstore.Denied,
@@ -99,12 +100,11 @@ func (s *Store) answered(op string, r minio.ErrorResponse) (objstore.Class, erro
 	return class, fmt.Errorf("%s answers %d %s: %w", s.config.endpoint(), r.StatusCode, r.Code, r)
 }
 
+// byStatus classes an answer with a code that we don't know. A missing object
+// and a failed condition have codes (minio-go adds them to answers without a
+// body); other things may be missing, too (I6).
 func byStatus(status int) objstore.Class {
 	switch {
-	case status == http.StatusNotFound:
-		return objstore.NotExist
-	case status == http.StatusPreconditionFailed:
-		return objstore.Exists
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return objstore.Denied
 	case status == http.StatusInsufficientStorage:

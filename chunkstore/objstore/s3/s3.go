@@ -74,24 +74,19 @@ func (s *Store) Check(ctx context.Context) error {
 		return &objstore.Error{Op: "open", Class: objstore.Denied, Err: fmt.Errorf(
 			"no credentials for bucket %s: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role is assigned", s.config.Bucket)}
 	}
-	exists, err := s.core.BucketExists(ctx, s.config.Bucket)
-	switch {
-	case err != nil:
-		err = s.wrap(ctx, "open", "", err)
-		if errors.Is(err, objstore.ErrDenied) && isBare(err) {
-			return nil // HEAD doesn't say why; credentials may know this prefix only
-		}
-		return err
-	case !exists:
-		return &objstore.Error{Op: "open", Err: s.noBucket()}
+	// A list, for the answer to HEAD says nothing of a reason.
+	opts := minio.ListObjectsOptions{Prefix: s.config.Prefix, MaxKeys: 1}
+	for o := range s.core.ListObjectsIter(ctx, s.config.Bucket, opts) {
+		err = o.Err
+		break
 	}
-	return nil
-}
-
-// isBare tells an answer that came without a body: a HEAD request's.
-func isBare(err error) bool {
-	r, ok := errors.AsType[minio.ErrorResponse](err)
-	return ok && r.Code == minio.AccessDenied
+	if r, ok := errors.AsType[minio.ErrorResponse](err); ok && r.Code == minio.AccessDenied {
+		return nil // the key is good, but may not list: that isn't needed
+	}
+	if err != nil {
+		return s.wrap(ctx, "open", "", err)
+	}
+	return objstore.ContextError(ctx, "open", "")
 }
 
 func (s *Store) noBucket() error {
