@@ -37,12 +37,17 @@ type BackupOptions struct {
 	Memory         int64   // bytes for the whole process; 0: DefaultMemory
 	Tags           map[string]string
 	Chunker        cdc.Kind // "": rabin
-	DigestSize     int      // bytes per digest piece of base chunks, 4 KiB to 64 KiB; 0: 64 KiB
+	DigestSize     int      // bytes per digest piece of base chunks, 4 KiB to 64 KiB; 0: DefaultDigestSize
 	SkipUnreadable bool
 	Seed           uint64 // of the audit's choice; 0: drawn
 	Now            func() time.Time
 	Progress       *Progress
 }
+
+// DefaultDigestSize is a database's page. Smaller than a frame, so that what a
+// claimed incremental overwrote in part can still be compared without fetching
+// it: docs/decisions/0004-digest-size.md.
+const DefaultDigestSize = 8 << 10
 
 // backup is one run.
 type backup struct {
@@ -112,7 +117,7 @@ func (b *backup) defaults() error {
 		o.Chunker = cdc.Rabin
 	}
 	if o.DigestSize == 0 {
-		o.DigestSize = 64 << 10
+		o.DigestSize = DefaultDigestSize
 	}
 	if o.DigestSize < 4<<10 || o.DigestSize > 64<<10 || o.DigestSize&(o.DigestSize-1) != 0 {
 		return fmt.Errorf("digest size %d is not a power of two from 4 KiB to 64 KiB", o.DigestSize)

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/tidemark-io/tidemark/blockio"
@@ -26,15 +27,21 @@ type comparer struct {
 	m      imagemap.Map
 	digest *chunk.Digester
 	frames *chunkstore.FrameReader
-
-	last *located // the chunk of the extent before
+	known  map[chunk.ID]*located
+	last   *located // the chunk of the extent before
 }
 
-// located is a chunk with its entry in its pack's table of contents.
+// located is what a comparison needs of a chunk. It holds copies, so that it
+// keeps no table of contents in memory.
 type located struct {
-	loc index.Location
-	toc *pack.TOCChunk
+	loc     index.Location
+	starts  []uint32 // of the digest pieces in the chunk, and the end of the last
+	digests []chunk.Digest
 }
+
+// maxKnown bounds the chunks that a comparer remembers, at about 1 KiB each.
+// Neighbouring extents of a fragmented map come from a few hundred.
+const maxKnown = 1024
 
 // newComparer compares with a point's map. A repository's points of one volume
 // share a domain, which keys the digests.
@@ -43,6 +50,7 @@ func newComparer(repo *chunkstore.Repository, p *chunkstore.Point) *comparer {
 		repo: repo, m: p.Map,
 		digest: chunk.NewDigester(repo.Keyring().Current().DigestKey(p.Domain)),
 		frames: repo.NewFrameReader(),
+		known:  map[chunk.ID]*located{},
 	}
 }
 
@@ -89,47 +97,49 @@ func (c *comparer) holes(ctx context.Context, off, n int64, differs func(off, n 
 }
 
 // extent compares one extent with the volume's bytes. What no digest covers
-// whole is collected and compared with the stored bytes.
+// whole is compared with the stored bytes.
 func (c *comparer) extent(ctx context.Context, e imagemap.Extent, data []byte, differs func(off, n int64)) error {
 	l, err := c.locate(ctx, e.Chunk)
 	if err != nil {
 		return err
 	}
-	from, to := int64(e.ChunkOff), int64(e.ChunkOff)+e.Len
-	if to > int64(l.loc.Plain) {
+	from, to := e.ChunkOff, e.ChunkOff+uint32(e.Len)
+	if to > l.loc.Plain {
 		return &seal.CorruptError{Object: l.loc.Pack.Name(), Offset: int64(l.loc.Offset), Detail: fmt.Sprintf("chunk %s is shorter than the map says", e.Chunk.Short())}
 	}
-	unknown := from // chunk offset up to which everything is decided
-	i := 0
-	chunk.DigestPieces(l.toc.Pieces, int64(l.toc.DigestSize), func(pieceOff, _, n int64) {
-		d := i
-		i++
-		if err != nil || pieceOff < from || pieceOff+n > to {
-			return
+	at := from // everything before is decided
+	i, _ := slices.BinarySearch(l.starts, from)
+	for ; i < len(l.digests) && l.starts[i+1] <= to; i++ {
+		start, end := l.starts[i], l.starts[i+1]
+		if start > at {
+			if err := c.stored(ctx, l, e, data, at, start, differs); err != nil {
+				return err
+			}
 		}
-		if pieceOff > unknown {
-			err = c.stored(ctx, l, e, data, unknown, pieceOff, differs)
+		at = end
+		if c.digest.Sum(data[start-from:end-from]) != l.digests[i] {
+			differs(e.Off+int64(start-from), int64(end-start))
 		}
-		unknown = pieceOff + n
-		if c.digest.Sum(data[pieceOff-from:pieceOff-from+n]) != l.toc.Digests[d] {
-			differs(e.Off+pieceOff-from, n)
-		}
-	})
-	if err == nil && unknown < to {
-		err = c.stored(ctx, l, e, data, unknown, to, differs)
 	}
-	return err
+	if at == to {
+		return nil
+	}
+	return c.stored(ctx, l, e, data, at, to, differs)
 }
 
 // stored compares chunk bytes [from, to) with the volume's, page by page of the
 // volume, by fetching the frames that hold them.
-func (c *comparer) stored(ctx context.Context, l *located, e imagemap.Extent, data []byte, from, to int64, differs func(off, n int64)) error {
-	plain, err := c.frames.Read(ctx, l.loc, l.toc, from, to)
+func (c *comparer) stored(ctx context.Context, l *located, e imagemap.Extent, data []byte, from, to uint32, differs func(off, n int64)) error {
+	toc, err := c.entry(ctx, l.loc)
 	if err != nil {
 		return err
 	}
-	vol := e.Off + from - int64(e.ChunkOff)
-	have := data[vol-e.Off:][:to-from]
+	plain, err := c.frames.Read(ctx, l.loc, toc, int64(from), int64(to))
+	if err != nil {
+		return err
+	}
+	have := data[from-e.ChunkOff : to-e.ChunkOff]
+	vol := e.Off + int64(from-e.ChunkOff)
 	for len(have) > 0 {
 		n := min(pageSize-vol%pageSize, int64(len(have)))
 		if !bytes.Equal(have[:n], plain[:n]) {
@@ -144,18 +154,46 @@ func (c *comparer) locate(ctx context.Context, id chunk.ID) (*located, error) {
 	if c.last != nil && c.last.loc.ID == id {
 		return c.last, nil
 	}
-	loc, err := c.repo.Locate(ctx, id)
-	if err != nil {
-		return nil, err
+	l := c.known[id]
+	if l == nil {
+		loc, err := c.repo.Locate(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		toc, err := c.entry(ctx, loc)
+		if err != nil {
+			return nil, err
+		}
+		if len(c.known) >= maxKnown {
+			clear(c.known)
+		}
+		l = newLocated(loc, toc)
+		c.known[id] = l
 	}
+	c.last = l
+	return l, nil
+}
+
+func newLocated(loc index.Location, toc *pack.TOCChunk) *located {
+	l := &located{loc: loc, starts: make([]uint32, 0, len(toc.Digests)+1), digests: slices.Clone(toc.Digests)}
+	end := int64(0)
+	chunk.DigestPieces(toc.Pieces, int64(toc.DigestSize), func(at, _, n int64) {
+		l.starts = append(l.starts, uint32(at))
+		end = at + n
+	})
+	l.starts = append(l.starts, uint32(end))
+	return l
+}
+
+// entry finds a chunk in its pack's table of contents.
+func (c *comparer) entry(ctx context.Context, loc index.Location) (*pack.TOCChunk, error) {
 	toc, err := c.repo.TOC(ctx, loc.Pack)
 	if err != nil {
 		return nil, err
 	}
 	i := sort.Search(len(toc.Chunks), func(i int) bool { return toc.Chunks[i].Offset >= loc.Offset })
-	if i == len(toc.Chunks) || toc.Chunks[i].ID != id {
-		return nil, &seal.CorruptError{Object: loc.Pack.Name(), Offset: int64(loc.Offset), Detail: fmt.Sprintf("the index finds chunk %s here, the table of contents does not", id.Short())}
+	if i == len(toc.Chunks) || toc.Chunks[i].ID != loc.ID {
+		return nil, &seal.CorruptError{Object: loc.Pack.Name(), Offset: int64(loc.Offset), Detail: fmt.Sprintf("the index finds chunk %s here, the table of contents does not", loc.ID.Short())}
 	}
-	c.last = &located{loc: loc, toc: &toc.Chunks[i]}
-	return c.last, nil
+	return &toc.Chunks[i], nil
 }
