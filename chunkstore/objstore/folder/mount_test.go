@@ -130,10 +130,10 @@ func checkObject(t *testing.T, s *Store, name string, size int) {
 	}
 }
 
-// poorNode is a file system over another that lacks what the flags say.
+// poorNode is a file system over another that lacks what its fields say.
 type poorNode struct {
 	fs.LoopbackNode
-	noLinks bool
+	noLinks, noFlags bool
 }
 
 func (n *poorNode) Link(ctx context.Context, target fs.InodeEmbedder, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
@@ -144,14 +144,22 @@ func (n *poorNode) Link(ctx context.Context, target fs.InodeEmbedder, name strin
 }
 
 func (n *poorNode) Rename(ctx context.Context, name string, parent fs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
-	if flags != 0 {
+	if n.noFlags && flags != 0 {
 		return syscall.EINVAL // as NFS answers
 	}
 	return n.LoopbackNode.Rename(ctx, name, parent, newName, flags)
 }
 
-// mountPoor mounts such a file system.
+// mountPoor mounts a file system without RENAME_NOREPLACE and, if asked, without links.
 func mountPoor(t *testing.T, noLinks bool) string {
+	t.Helper()
+	return mountFuse(t, func(below *fs.LoopbackRoot) fs.InodeEmbedder {
+		return &poorNode{LoopbackNode: fs.LoopbackNode{RootData: below}, noFlags: true, noLinks: noLinks}
+	})
+}
+
+// mountFuse mounts a file system of the nodes that newNode makes.
+func mountFuse(t *testing.T, newNode func(*fs.LoopbackRoot) fs.InodeEmbedder) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mounting needs root")
@@ -159,7 +167,7 @@ func mountPoor(t *testing.T, noLinks bool) string {
 	below, dir := t.TempDir(), t.TempDir()
 	root := &fs.LoopbackRoot{Path: below}
 	root.NewNode = func(data *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
-		return &poorNode{LoopbackNode: fs.LoopbackNode{RootData: data}, noLinks: noLinks}
+		return newNode(data)
 	}
 	server, err := fs.Mount(dir, root.NewNode(root, nil, "", nil), &fs.Options{MountOptions: fuse.MountOptions{DirectMount: true}})
 	if err != nil {

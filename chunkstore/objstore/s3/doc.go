@@ -13,7 +13,7 @@
 //	    the whole transfer takes.
 //
 // What is computed over an object's bytes: CRC-32C, sent as a header with the
-// PUT, signed with it, and checked by stores that know it (about 20 GB/s with
+// PUT, signed with it, and checked by stores that know it (up to 20 GB/s with
 // the CPU's own instruction). No MD5 and no SHA-256: the payload is
 // UNSIGNED-PAYLOAD, also without TLS. Packs and records are authenticated by
 // their own encryption, and checked when they are read, so the store's word
