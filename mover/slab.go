@@ -127,7 +127,8 @@ func (w *slabWorker) keepChanged(ctx context.Context, s *slab) error {
 			return err
 		}
 		whole := blockdiff.Range{Offset: r.off, Length: int64(len(r.data))}
-		diff = blockdiff.Normalize(diff).AlignOut(pageSize, w.b.size).Union(w.b.grown(whole))
+		// A resumed run may begin inside a page, so what grows to whole pages is cut to what was read.
+		diff = blockdiff.Normalize(diff).AlignOut(pageSize, w.b.size).Union(w.b.grown(whole)).Intersect(blockdiff.Ranges{whole})
 		moved := w.b.moves.within(whole.Offset, whole.Length).Subtract(diff)
 		for _, d := range diff {
 			keep = append(keep, r.part(d, 0))

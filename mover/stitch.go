@@ -71,6 +71,13 @@ func (st *stitcher) slab(ctx context.Context, s *slab) error {
 			return err
 		}
 	}
+	if st.carry != nil && s.task.end-st.lastEnd >= longRun {
+		// Whatever block comes next lies behind a hole that ends the chunk. Ending it
+		// now lets the mark move on over any number of slabs that hold patches only.
+		if err := st.endChunk(ctx); err != nil {
+			return err
+		}
+	}
 	if st.patch != nil {
 		if st.patchAge++; st.patchAge > maxOpenSlabs {
 			if err := st.closePatch(ctx); err != nil {
