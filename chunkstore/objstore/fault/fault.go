@@ -117,10 +117,10 @@ func (s *Store) before(ctx context.Context, op, name string) (rule, error) {
 			return r, objstore.ContextError(ctx, op, name)
 		}
 	}
-	switch r.action {
-	case fail:
+	if r.action == fail {
 		return r, &objstore.Error{Op: op, Name: name, Class: r.class, Err: ErrInjected}
-	case crash:
+	}
+	if r.action == crash {
 		return r, &objstore.Error{Op: op, Name: name, Err: ErrCrashed}
 	}
 	return r, nil
@@ -173,7 +173,7 @@ func (s *Store) Get(ctx context.Context, name string, off, n int64) (io.ReadClos
 	body, err := s.inner.Get(ctx, name, off, n)
 	if err := after(r, "get", name, err); err != nil {
 		if body != nil {
-			body.Close()
+			_ = body.Close()
 		}
 		return nil, err
 	}

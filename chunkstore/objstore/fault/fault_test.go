@@ -81,7 +81,8 @@ func TestSeed(t *testing.T) {
 		}
 		return out
 	}
-	if run(1) != run(1) {
+	once, again := run(1), run(1)
+	if once != again {
 		t.Error("one seed, two histories")
 	}
 	if run(1) == run(2) || !strings.Contains(run(1), "d") || !strings.Contains(run(1), "n") {
@@ -200,9 +201,20 @@ func TestMatchGlob(t *testing.T) {
 		glob, name string
 		want       bool
 	}{
-		{"*", "", true}, {"*", "a/b", true}, {"", "", true}, {"", "a", false}, {"packs/*", "packs/1/2", true}, {"packs/*", "pack", false},
-		{"*/outcome", "sessions/1/outcome", true}, {"*/outcome", "sessions/1/outcomes", false}, {"a*b*c", "aXbXbYc", true}, {"a*b*c", "aXbXbY", false},
-		{"?", "a", true}, {"?", "", false}, {"a?c*", "abc", true}, {"**a", "ba", true},
+		{"*", "", true},
+		{"*", "a/b", true},
+		{"", "", true},
+		{"", "a", false},
+		{"packs/*", "packs/1/2", true},
+		{"packs/*", "pack", false},
+		{"*/outcome", "sessions/1/outcome", true},
+		{"*/outcome", "sessions/1/outcomes", false},
+		{"a*b*c", "aXbXbYc", true},
+		{"a*b*c", "aXbXbY", false},
+		{"?", "a", true},
+		{"?", "", false},
+		{"a?c*", "abc", true},
+		{"**a", "ba", true},
 	} {
 		if got := matchGlob(tt.glob, tt.name); got != tt.want {
 			t.Errorf("matchGlob(%q, %q) = %v", tt.glob, tt.name, got)

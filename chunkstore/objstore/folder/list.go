@@ -5,6 +5,7 @@ package folder
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"os"
 	"path"
@@ -29,8 +30,8 @@ func (s *Store) List(ctx context.Context, prefix string, fn func(objstore.Info) 
 	dir := "."
 	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
 		dir = prefix[:i]
-		if objstore.CheckName("list", dir) != nil {
-			return nil // no object can have such a name
+		if err := objstore.CheckName("list", dir); err != nil {
+			return nil //nolint:nilerr // no object can have such a name, so none is listed
 		}
 	}
 	w := walk{store: s, prefix: prefix, fn: fn}
@@ -89,11 +90,11 @@ func (w *walk) entry(ctx context.Context, name string, e os.DirEntry) error {
 
 // gone forgives that something vanished during the walk.
 func (w *walk) gone(err error) error {
-	err = w.store.fail("list", w.prefix, err)
-	if objstore.ClassOf(err) == objstore.NotExist {
-		return nil
+	failure := w.store.fail("list", w.prefix, err)
+	if errors.Is(failure, objstore.ErrNotExist) {
+		failure = nil
 	}
-	return err
+	return failure
 }
 
 // overlaps tells whether names below dir can begin with prefix.
@@ -140,8 +141,10 @@ func (s *Store) now() time.Time {
 	if err != nil {
 		return time.Time{}
 	}
-	defer f.Close()
-	defer unix.Unlinkat(s.fd(), name, 0)
+	defer func() {
+		_ = f.Close()
+		_ = unix.Unlinkat(s.fd(), name, 0) // if it stays, it is swept another day
+	}()
 	st, err := f.Stat()
 	if err != nil {
 		return time.Time{}

@@ -166,10 +166,10 @@ func mountFuse(t *testing.T, newNode func(*fs.LoopbackRoot) fs.InodeEmbedder) st
 	}
 	below, dir := t.TempDir(), t.TempDir()
 	root := &fs.LoopbackRoot{Path: below}
-	root.NewNode = func(data *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
+	root.NewNode = func(data *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder { //nolint:staticcheck // its successor can't make the root's node
 		return newNode(data)
 	}
-	server, err := fs.Mount(dir, root.NewNode(root, nil, "", nil), &fs.Options{MountOptions: fuse.MountOptions{DirectMount: true}})
+	server, err := fs.Mount(dir, newNode(root), &fs.Options{MountOptions: fuse.MountOptions{DirectMount: true}})
 	if err != nil {
 		t.Skipf("no FUSE here: %v", err)
 	}
@@ -201,7 +201,7 @@ func TestWithoutRenameFlags(t *testing.T) {
 func renameProbe(dir string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, dir+"/a", unix.AT_FDCWD, dir+"/b", unix.RENAME_NOREPLACE)
 	if err != unix.EINVAL {
-		return fmt.Errorf("renameat2 with a flag says %v, want EINVAL", err)
+		return fmt.Errorf("renameat2 with a flag says %w, want EINVAL", err)
 	}
 	return os.Remove(dir + "/a")
 }

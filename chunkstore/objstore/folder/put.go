@@ -73,8 +73,8 @@ func (s *Store) put(ctx context.Context, name string, body objstore.Body) (err e
 	if err != nil {
 		return err
 	}
-	defer f.Close() // after fsync it has nothing to say
 	defer func() {
+		_ = f.Close() // after fsync it has nothing to say
 		if err != nil {
 			_ = unix.Unlinkat(s.fd(), temp, 0) // if that fails too, a later Open sweeps it
 		}
@@ -126,11 +126,7 @@ func linkat(root int, from, to string) error { return unix.Linkat(root, from, ro
 
 // lacks tells whether a file system doesn't know a call or its flags.
 func lacks(err error) bool {
-	switch err {
-	case unix.EINVAL, unix.ENOSYS, unix.EOPNOTSUPP, unix.ENOTTY:
-		return true
-	}
-	return false
+	return err == unix.EINVAL || err == unix.ENOSYS || err == unix.EOPNOTSUPP || err == unix.ENOTTY
 }
 
 // ensureDir makes a directory below the root durable, and its parents first.

@@ -29,7 +29,9 @@ type object struct {
 }
 
 // New returns an empty store that stamps objects with the system's time.
-func New() *Store { return NewAt(time.Now) }
+func New() *Store {
+	return NewAt(time.Now) //nolint:forbidigo // the default of a clock that can be given
+}
 
 // NewAt returns an empty store with a clock of its own.
 func NewAt(clock func() time.Time) *Store {

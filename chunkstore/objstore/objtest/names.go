@@ -63,7 +63,7 @@ func testListStops(t *testing.T, s objstore.Store) {
 		}
 		return nil
 	})
-	if err != enough || calls != 2 {
+	if err != enough || calls != 2 { //nolint:errorlint // unwrapped is the point
 		t.Errorf("list: %v after %d calls, want the callback's own error after 2", err, calls)
 	}
 }

@@ -3,6 +3,7 @@
 package open
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,7 +58,7 @@ func TestS3(t *testing.T) {
 	if err := s.Put(t.Context(), "x", objstore.Body{data}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := os.ReadFile(filepath.Join(server.Dir, "p", "x")); err != nil || string(got) != string(data) {
+	if got, err := os.ReadFile(filepath.Join(server.Dir, "p", "x")); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("the bucket holds %d bytes, %v", len(got), err)
 	}
 	if s, err := Create(t.Context(), "s3://no-such-bucket/p"); err == nil || s != nil || !strings.Contains(err.Error(), "bucket no-such-bucket does not exist at "+server.Endpoint) {

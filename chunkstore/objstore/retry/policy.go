@@ -54,7 +54,7 @@ type loop struct {
 }
 
 func (l *loop) do(ctx context.Context, op func() error) error {
-	start := time.Now()
+	start := time.Now() //nolint:forbidigo // like the pauses of package backoff; tests run in a synctest bubble
 	var last error
 	final := false
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
@@ -62,7 +62,7 @@ func (l *loop) do(ctx context.Context, op func() error) error {
 			l.reached.Store(true)
 			return struct{}{}, nil
 		}
-		if !l.again(last, time.Since(start)) {
+		if !l.again(last, time.Since(start)) { //nolint:forbidigo // as above
 			final = true
 			return struct{}{}, backoff.Permanent(last)
 		}

@@ -64,7 +64,7 @@ func (r *reader) attempt(p []byte) (n int, err error) {
 	if err == nil || err == io.EOF {
 		return n, err
 	}
-	r.body.Close() // it has failed already
+	_ = r.body.Close() // it has failed already
 	r.body = nil
 	if n > 0 {
 		return n, nil // the next Read will see

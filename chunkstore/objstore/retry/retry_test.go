@@ -222,7 +222,7 @@ func TestReaderGivesUp(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
 		start := time.Now()
-		if _, again := r.Read(make([]byte, 1)); again != err || time.Since(start) != 0 {
+		if _, again := r.Read(make([]byte, 1)); !errors.Is(again, err) || time.Since(start) != 0 {
 			t.Errorf("the next read: %v", again)
 		}
 		if err := r.Close(); err != nil {

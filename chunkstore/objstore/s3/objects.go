@@ -73,7 +73,7 @@ func (s *Store) Get(ctx context.Context, name string, off, n int64) (io.ReadClos
 	}
 	n, err = checkAnswer(name, off, n, info.Size, header)
 	if err != nil {
-		body.Close()
+		_ = body.Close()
 		return nil, err
 	}
 	return objstore.ExactReader(name, body, n, func(err error) error { return s.wrap(ctx, "get", name, err) }), nil
@@ -150,7 +150,7 @@ func (s *Store) absent(ctx context.Context, name string, headErr error) error {
 	opts.Set("Range", "bytes=0-0")
 	body, _, _, err := s.core.GetObject(ctx, s.config.Bucket, s.key(name), opts)
 	if err == nil {
-		body.Close()
+		_ = body.Close()
 	}
 	if err == nil || isRangeError(err) {
 		return headErr // it came to be meanwhile

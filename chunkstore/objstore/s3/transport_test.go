@@ -21,8 +21,10 @@ func TestMovingConn(t *testing.T) {
 		defer c.Close()
 		const steps = 10
 		go func() { // the far side takes a byte at a time, slowly, and says nothing
+			tick := time.NewTicker(stallTimeout * 3 / 4) // of the bubble's clock
+			defer tick.Stop()
 			for range steps {
-				time.Sleep(stallTimeout * 3 / 4) // of the bubble's clock
+				<-tick.C
 				_, _ = io.ReadFull(far, make([]byte, 1))
 			}
 		}()
