@@ -4,24 +4,32 @@ package mover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemark-io/tidemark/blockdiff"
+	"github.com/tidemark-io/tidemark/blockio"
 )
 
 // DefaultAuditShare is the rolling part of the audit: this share of the volume
 // is compared at each backup, so every block once in 1000 backups.
 const DefaultAuditShare = 0.001
 
-// auditBlock is the unit of the audit in bytes.
-const auditBlock = 64 << 10
+// auditBlock is the unit of the audit in bytes; auditBudget what one audit may
+// read where no share was asked for (or a tenth of the claimed bytes, if more).
+const (
+	auditBlock  = 64 << 10
+	auditBudget = 64 << 20
+)
 
 // lyingClaimError says that bytes outside a claim differ from the base.
 type lyingClaimError struct {
-	At, Missed, Sampled int64
+	At      int64 `json:"at"`
+	Missed  int64 `json:"missed"`
+	Sampled int64 `json:"sampled"`
 }
 
 func (e *lyingClaimError) Error() string {
@@ -37,6 +45,9 @@ func (b *backup) audit(ctx context.Context, claimed blockdiff.Ranges) error {
 	}
 	covered := min(b.size, b.base.Size) // a tail that grew is claimed whole
 	plan := blockdiff.SamplePlan{Lap: max(1, int64(1/share)), Cursor: b.base.Audit.Cursor}
+	if b.opt.AuditShare > 0 { // who asks for a share gets it, however large the volume
+		plan.Budget = auditBudget + int64(share*float64(covered))
+	}
 	outside := claimed.Complement(covered)
 	sample, cursor := blockdiff.Sample(rand.New(rand.NewPCG(b.opt.Seed, b.session.Number())), outside, covered, plan)
 	b.report.Audit.Sampled = sample.Total()
@@ -79,7 +90,11 @@ func (b *backup) auditWorker(ctx context.Context, work <-chan blockdiff.Range) e
 	for r := range work {
 		aligned := (blockdiff.Ranges{r}).AlignOut(pageSize, b.size)[0]
 		data := buf.Bytes()[:aligned.Length]
-		if err := b.source.ReadAt(ctx, data, aligned.Offset); err != nil {
+		err := b.source.ReadAt(ctx, data, aligned.Offset)
+		if _, bad := errors.AsType[*blockio.ReadError](err); bad && b.opt.SkipUnreadable {
+			continue // nothing can be said about it, and the base has it
+		}
+		if err != nil {
 			return fmt.Errorf("audit the claim: %w", err)
 		}
 		b.auditBytes.Add(aligned.Length)

@@ -18,6 +18,7 @@ import (
 	"github.com/tidemark-io/tidemark/chunkstore"
 	"github.com/tidemark-io/tidemark/chunkstore/cdc"
 	"github.com/tidemark-io/tidemark/chunkstore/imagemap"
+	"github.com/tidemark-io/tidemark/chunkstore/objstore"
 )
 
 // BackupOptions say what to back up and how.
@@ -42,6 +43,8 @@ type BackupOptions struct {
 	Seed           uint64 // of the audit's choice; 0: drawn
 	Now            func() time.Time
 	Progress       *Progress
+
+	tune func(*plan) // tests make slabs and packs small
 }
 
 // DefaultDigestSize is a database's page. Smaller than a frame, so that what a
@@ -70,6 +73,8 @@ type backup struct {
 	start   int64 // offset from which the volume is read; above 0 after a resume
 
 	lost        []blockdiff.Range
+	lie         *lyingClaimError // what the claim was convicted of, in this run or the interrupted one
+	spent       chunkstore.Stats // of a session that was given up
 	auditCursor int64
 	auditBytes  atomic.Int64
 	changed     atomic.Int64
@@ -149,6 +154,9 @@ func (b *backup) open(ctx context.Context) (err error) {
 	if b.plan, err = planMemory(b.opt.Memory, maxChunk); err != nil {
 		return err
 	}
+	if b.opt.tune != nil {
+		b.opt.tune(&b.plan)
+	}
 	if b.slabBufs, err = blockio.NewArena(b.plan.slabBytes, b.plan.slabs); err != nil {
 		return err
 	}
@@ -198,17 +206,14 @@ func (b *backup) run(ctx context.Context) (*chunkstore.Point, error) {
 	if err := b.begin(ctx, old); err != nil {
 		return nil, err
 	}
-	v := decide(facts{
-		size: b.size, base: b.base, baseGone: b.base != nil && b.session.BaseForgotten, full: b.opt.Full,
-		claim: b.opt.Changes != nil, baseSnapshot: b.opt.BaseSnapshot,
-	})
+	v := b.decide(old)
 	if v.refused != "" {
 		b.warn("the list of changes is not used: " + v.refused)
 	}
 	m, err := b.attempt(ctx, v, claim, old)
 	var lie *lyingClaimError
 	if errors.As(err, &lie) { // make it right by fingerprint, loudly (M2)
-		b.report.Audit.Missed = max(1, lie.Missed)
+		b.convict(lie)
 		b.warn(lie.Error() + "; the whole volume is compared instead")
 		v = verdict{mode: modeCompare, source: SourceFingerprint, reason: lie.Error()}
 		if err := b.restart(ctx); err != nil {
@@ -220,6 +225,27 @@ func (b *backup) run(ctx context.Context) (*chunkstore.Point, error) {
 		return nil, err
 	}
 	return b.commit(ctx, v, m)
+}
+
+// decide puts the facts together. An interrupted backup may have caught a claim
+// on the same base lying.
+func (b *backup) decide(old *journalHeader) verdict {
+	f := facts{
+		size: b.size, base: b.base, baseGone: b.base != nil && b.session.BaseForgotten, full: b.opt.Full,
+		claim: b.opt.Changes != nil, baseSnapshot: b.opt.BaseSnapshot, domain: b.opt.Domain,
+	}
+	if old != nil && old.Lie != nil && b.base != nil && old.Volume == b.opt.Volume && old.Base == b.base.ID {
+		b.lie, f.lie = old.Lie, old.Lie.Error()
+		if f.claim {
+			b.convict(old.Lie)
+		}
+	}
+	return decide(f)
+}
+
+func (b *backup) convict(lie *lyingClaimError) {
+	b.lie = lie
+	b.report.Audit.Missed = max(1, lie.Missed)
 }
 
 func (b *backup) warn(s string) { b.report.Warnings = append(b.report.Warnings, s) }
@@ -248,7 +274,8 @@ func (b *backup) begin(ctx context.Context, old *journalHeader) (err error) {
 			b.report.Resumed = "what was shipped before is not shipped again"
 			return nil
 		}
-		if !errors.Is(err, chunkstore.ErrDecided) && !errors.Is(err, chunkstore.ErrForeign) {
+		over := errors.Is(err, chunkstore.ErrDecided) || errors.Is(err, chunkstore.ErrForeign) || errors.Is(err, objstore.ErrNotExist)
+		if !over {
 			return err
 		}
 	}
@@ -259,6 +286,7 @@ func (b *backup) begin(ctx context.Context, old *journalHeader) (err error) {
 // restart begins a fresh session: what was in flight in the old one is undefined.
 func (b *backup) restart(ctx context.Context) error {
 	err := errors.Join(b.session.Abandon(ctx), b.session.Close())
+	b.spent = b.session.Stats()
 	b.session = nil
 	if err != nil {
 		return err
@@ -283,6 +311,11 @@ func (b *backup) attempt(ctx context.Context, v verdict, claim blockdiff.Ranges,
 	b.mode, b.moves, b.start, b.lost = v.mode, nil, 0, nil
 	b.changed.Store(0)
 	b.moved.Store(0)
+	if v.mode == modeClaim { // what the base could not read is unknown, whatever the claim says
+		for _, l := range b.base.Lost {
+			claim = claim.Union(blockdiff.Ranges{blockdiff.Range(l)})
+		}
+	}
 	ranges, holes, err := b.ranges(ctx, claim)
 	if err != nil {
 		return imagemap.Map{}, err
@@ -414,7 +447,8 @@ func (b *backup) fill(p *chunkstore.Point) {
 	r.AuditBytes = b.auditBytes.Load()
 	r.ReadBytes = b.source.BytesRead() - r.AuditBytes
 	r.NewBytes, r.Chunks, r.NewChunks = s.NewBytes, s.Chunks, s.NewChunks
-	r.ShippedBytes, r.MetadataBytes = s.ShippedBytes, s.ShippedBytes-s.DataBytes
+	r.ShippedBytes = b.spent.ShippedBytes + s.ShippedBytes
+	r.MetadataBytes = r.ShippedBytes - b.spent.DataBytes - s.DataBytes
 }
 
 func randomHex(n int) (string, error) {

@@ -35,6 +35,9 @@ func (c *collector) event(ctx context.Context, e event) error {
 		c.pending = append(c.pending, imagemap.Extent{Off: h.Offset, Len: h.Length, Hole: true, Birth: c.b.session.Number()})
 	}
 	c.b.lost = append(c.b.lost, e.lost...)
+	if err := c.b.journal.lost(e.lost); err != nil {
+		return err
+	}
 	return c.emit(ctx, e.mark)
 }
 

@@ -42,6 +42,8 @@ type facts struct {
 	full         bool              // asked for
 	claim        bool              // a claim was given
 	baseSnapshot string            // the claim's base, where stated
+	domain       string            // the backup's
+	lie          string            // what a claim on this base was convicted of before; "": nothing
 }
 
 // verdict is how the backup goes on, with a reason for people and the point.
@@ -62,17 +64,26 @@ func decide(f facts) verdict {
 		}
 		return v
 	}
+	anew := func(why string) verdict {
+		v := refuse(why)
+		v.mode, v.source = modeFull, SourceFull
+		return v
+	}
 	switch {
 	case f.full:
-		return verdict{mode: modeFull, source: SourceFull, reason: "asked for with --full"}
+		return anew("asked for with --full")
 	case f.base == nil:
-		return verdict{mode: modeFull, source: SourceFull, reason: "first backup of this volume"}
+		return anew("first backup of this volume")
 	case f.baseGone:
-		return verdict{mode: modeFull, source: SourceFull, reason: fmt.Sprintf("the base %.8s was forgotten meanwhile", f.base.ID)}
+		return anew(fmt.Sprintf("the base %.8s was forgotten meanwhile", f.base.ID))
+	case f.base.Domain != f.domain: // a point's chunks are all named by one key
+		return anew(fmt.Sprintf("the base %.8s is in deduplication domain %q, this backup in %q", f.base.ID, f.base.Domain, f.domain))
 	case f.size < f.base.Size:
 		return refuse(fmt.Sprintf("the volume shrank from %d to %d bytes since its base", f.base.Size, f.size))
 	case !f.claim:
 		return refuse("no list of changes was given")
+	case f.lie != "":
+		return refuse(f.lie)
 	case f.baseSnapshot != "" && f.base.Snapshot == "":
 		return refuse(fmt.Sprintf("the list of changes is since snapshot %q, but the base %.8s recorded no snapshot", f.baseSnapshot, f.base.ID))
 	case f.baseSnapshot != "" && f.baseSnapshot != f.base.Snapshot:

@@ -12,10 +12,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tidemark-io/tidemark/blockdiff"
 	"github.com/tidemark-io/tidemark/blockio"
 	"github.com/tidemark-io/tidemark/chunkstore"
 	"github.com/tidemark-io/tidemark/chunkstore/imagemap"
@@ -36,16 +38,19 @@ type journal struct {
 	w    *bufio.Writer
 	path string
 	buf  []byte
+	next *journal // takes records while this one is replayed into it
 }
 
 const (
 	recordHeader  = 'H' // JSON journalHeader; the first record
 	recordPack    = 'P' // JSON index.PackID, newline, entries of 48 bytes
 	recordExtents = 'E' // u64 mark, extents of 61 bytes
+	recordLost    = 'L' // unreadable ranges: u64 offset, u64 length each
 
 	maxJournalRecord = 64 << 20
 	extentBytes      = 61
 	entryBytes       = 48
+	lostBytes        = 16
 )
 
 // journalHeader says what the interrupted backup was doing.
@@ -62,6 +67,9 @@ type journalHeader struct {
 	Size       int64            `json:"size"`
 	Snapshot   string           `json:"snapshot"`
 	Identity   blockio.Identity `json:"identity"`
+	// Lie is what the claim on this base was convicted of: whoever goes on must
+	// not sample anew and perhaps believe it (M2).
+	Lie *lyingClaimError `json:"lie,omitempty"`
 }
 
 // sameSource tells whether the source is proven to hold the very bytes that
@@ -88,20 +96,71 @@ func openJournal(dir, volumeKey string) (*journal, error) {
 		return nil, fmt.Errorf("make the journal folder: %w", err)
 	}
 	path := filepath.Join(dir, volumeKey)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the journal: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = ErrBusy
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("open the journal: %w", err)
 		}
-		return nil, errors.Join(err, f.Close())
+		ours, err := lockJournal(f, path)
+		if err == nil && ours {
+			err = removeSuccessors(dir, volumeKey)
+		}
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if ours {
+			return &journal{f: f, w: bufio.NewWriterSize(f, 256<<10), path: path}, nil
+		}
+		if err := f.Close(); err != nil {
+			return nil, fmt.Errorf("open the journal: %w", err)
+		}
 	}
-	return &journal{f: f, w: bufio.NewWriterSize(f, 256<<10), path: path}, nil
 }
 
-// begin starts the journal anew.
+// lockJournal tells whether the locked file is still the one at path: the
+// holder of the lock may have put a successor there meanwhile.
+func lockJournal(f *os.File, path string) (bool, error) {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, ErrBusy
+	}
+	if err != nil {
+		return false, fmt.Errorf("lock the journal: %w", err)
+	}
+	locked, err := f.Stat()
+	if err != nil {
+		return false, fmt.Errorf("lock the journal: %w", err)
+	}
+	there, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("lock the journal: %w", err)
+	}
+	return os.SameFile(locked, there), nil
+}
+
+const successorInfix = ".new-"
+
+// removeSuccessors removes what a killed run left before it installed it.
+func removeSuccessors(dir, volumeKey string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("clean the journal folder: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), volumeKey+successorInfix) {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return fmt.Errorf("clean the journal folder: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// begin starts the journal anew. The header is durable when it returns, so that
+// whatever becomes of this run, the next one finds its session.
 func (j *journal) begin(h *journalHeader) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -116,7 +175,10 @@ func (j *journal) begin(h *journalHeader) error {
 	if err != nil {
 		return err
 	}
-	return j.append(recordHeader, data)
+	if err := j.append(recordHeader, data); err != nil {
+		return err
+	}
+	return j.sync()
 }
 
 // append writes a record. j.mu is held.
@@ -157,6 +219,9 @@ func (j *journal) pack(p chunkstore.PackReport) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.next != nil {
+		return j.next.pack(p)
+	}
 	b := append(j.buf[:0], head...)
 	b = append(b, '\n')
 	for _, l := range p.Entries {
@@ -182,6 +247,23 @@ func (j *journal) extents(es []imagemap.Extent, mark int64) error {
 	}
 	j.buf = b
 	return j.append(recordExtents, b)
+}
+
+// lost records ranges that could not be read. It comes before the extents whose
+// mark lies behind them, so a resumed backup knows of all it does not read again.
+func (j *journal) lost(rs []blockdiff.Range) error {
+	if len(rs) == 0 {
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	b := j.buf[:0]
+	for _, r := range rs {
+		b = binary.LittleEndian.AppendUint64(b, uint64(r.Offset))
+		b = binary.LittleEndian.AppendUint64(b, uint64(r.Length))
+	}
+	j.buf = b
+	return j.append(recordLost, b)
 }
 
 func appendExtent(b []byte, e *imagemap.Extent) []byte {
@@ -267,29 +349,33 @@ func (j *journal) replay(fn func(kind byte, payload []byte) error) error {
 // successor is a new journal file that takes this one's place once install is
 // called; both are locked.
 func (j *journal) successor() (*journal, error) {
-	f, err := os.CreateTemp(filepath.Dir(j.path), filepath.Base(j.path)+".new-*")
+	f, err := os.CreateTemp(filepath.Dir(j.path), filepath.Base(j.path)+successorInfix+"*")
 	if err != nil {
 		return nil, fmt.Errorf("begin the journal anew: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock the new journal: %w", err), f.Close(), os.Remove(f.Name()))
 	}
-	return &journal{f: f, w: bufio.NewWriterSize(f, 256<<10), path: j.path}, nil
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.next = &journal{f: f, w: bufio.NewWriterSize(f, 256<<10), path: j.path}
+	return j.next, nil
 }
 
-// install replaces the file of j by that of next, which is used up.
-func (j *journal) install(next *journal) error {
+// install puts the successor in the place of j.
+func (j *journal) install() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	next := j.next
 	err := next.sync()
 	if err == nil {
 		err = os.Rename(next.f.Name(), j.path)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("install the new journal: %w", err), next.f.Close(), os.Remove(next.f.Name()))
+		return fmt.Errorf("install the new journal: %w", err)
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	old := j.f
-	j.f, j.w = next.f, next.w
+	j.f, j.w, j.next = next.f, next.w, nil
 	return old.Close()
 }
 
@@ -309,5 +395,8 @@ func (j *journal) close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	err := j.w.Flush()
+	if j.next != nil { // never installed
+		err = errors.Join(err, j.next.f.Close(), os.Remove(j.next.f.Name()))
+	}
 	return errors.Join(err, j.f.Close())
 }

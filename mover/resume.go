@@ -14,6 +14,7 @@ import (
 	"github.com/zeebo/blake3"
 
 	"github.com/tidemark-io/tidemark/blockdiff"
+	"github.com/tidemark-io/tidemark/blockio"
 	"github.com/tidemark-io/tidemark/chunkstore"
 	"github.com/tidemark-io/tidemark/chunkstore/chunk"
 	"github.com/tidemark-io/tidemark/chunkstore/imagemap"
@@ -88,6 +89,21 @@ func (j *journal) durablePrefix(durable func(chunk.ID) (bool, error), fn func([]
 	return mark, err
 }
 
+// unreadable gives what the interrupted backup could not read below mark.
+func (j *journal) unreadable(mark int64) (blockdiff.Ranges, error) {
+	var out blockdiff.Ranges
+	err := j.replay(func(kind byte, payload []byte) error {
+		if kind != recordLost || len(payload)%lostBytes != 0 {
+			return nil
+		}
+		for b := payload; len(b) > 0; b = b[lostBytes:] {
+			out = append(out, blockdiff.Range{Offset: int64(binary.LittleEndian.Uint64(b)), Length: int64(binary.LittleEndian.Uint64(b[8:]))})
+		}
+		return nil
+	})
+	return blockdiff.Normalize(out).Clip(mark), err
+}
+
 // resumeSamples is how many chunks of an interrupted backup are hashed again
 // from the source before its work is believed.
 const resumeSamples = 64
@@ -112,7 +128,7 @@ func (s *sampler) add(e imagemap.Extent) {
 	if e.Hole {
 		return
 	}
-	if e.Chunk != s.open.id {
+	if e.Chunk != s.open.id || e.ChunkOff == 0 { // equal chunks may follow each other
 		s.flush()
 		s.open = pick{id: e.Chunk, whole: e.ChunkOff == 0}
 	}
@@ -155,7 +171,11 @@ func (b *backup) rehash(ctx context.Context, s *sampler, length func(chunk.ID) (
 		}
 		plain := buf.Bytes()[:0]
 		for _, o := range p.pieces {
-			if err := b.source.ReadAt(ctx, plain[len(plain):len(plain)+int(o.Length)], o.Offset); err != nil {
+			err := b.source.ReadAt(ctx, plain[len(plain):len(plain)+int(o.Length)], o.Offset)
+			if _, bad := errors.AsType[*blockio.ReadError](err); bad {
+				return errNotSame // it could be read before
+			}
+			if err != nil {
 				return fmt.Errorf("read source: %w", err)
 			}
 			b.auditBytes.Add(o.Length)
@@ -200,12 +220,29 @@ func (b *backup) resume(ctx context.Context, old *journalHeader, ranges blockdif
 		return err
 	}
 	if same {
-		if b.start, err = b.replayExtents(ctx, next, out); err != nil {
+		if err := b.goOn(ctx, next, ranges, out); err != nil {
 			return fmt.Errorf("replay the journal: %w", err)
 		}
 		b.report.Resumed = fmt.Sprintf("continued at offset %d of %d", b.start, b.size)
 	}
-	return b.journal.install(next)
+	return b.journal.install()
+}
+
+// goOn takes over what the interrupted backup did up to the offset at which
+// this one goes on.
+func (b *backup) goOn(ctx context.Context, next *journal, ranges blockdiff.Ranges, out *imagemap.Writer) (err error) {
+	if b.start, err = b.replayExtents(ctx, next, out); err != nil {
+		return err
+	}
+	if b.mode == modeFull { // all that was read counts, zeros too
+		b.changed.Add(ranges.Clip(b.start).Total())
+	}
+	lost, err := b.journal.unreadable(b.start)
+	if err != nil {
+		return err
+	}
+	b.lost = lost
+	return next.lost(lost)
 }
 
 func (b *backup) sampleAgain(ctx context.Context) error {
@@ -228,6 +265,12 @@ func (b *backup) replayExtents(ctx context.Context, next *journal, out *imagemap
 			if err := out.Add(ctx, e); err != nil {
 				return err
 			}
+			switch {
+			case e.Birth != b.session.Number():
+				b.moved.Add(e.Len)
+			case b.mode != modeFull:
+				b.changed.Add(e.Len)
+			}
 		}
 		return next.extents(es, mark)
 	})
@@ -238,13 +281,14 @@ func (b *backup) journalHeader(ranges blockdiff.Ranges) journalHeader {
 		Version: journalVersion, Repository: b.repo.Config().ID, Session: b.session.Number(), Nonce: b.session.Nonce(),
 		Volume: b.opt.Volume, Domain: b.opt.Domain, Base: baseID(b.base), Mode: b.mode, Work: b.workDigest(ranges),
 		Size: b.size, Snapshot: b.opt.Snapshot, Identity: b.source.Identity(),
+		Lie: b.lie,
 	}
 }
 
 // workDigest binds what is read and how it is cut.
 func (b *backup) workDigest(ranges blockdiff.Ranges) string {
 	h := blake3.New()
-	_, _ = fmt.Fprintf(h, "%s %d %d\n", b.opt.Chunker, b.opt.DigestSize, b.mode)
+	_, _ = fmt.Fprintf(h, "%s %d %d %t\n", b.opt.Chunker, b.opt.DigestSize, b.mode, b.opt.SkipUnreadable)
 	var p [16]byte
 	for _, r := range ranges {
 		binary.LittleEndian.PutUint64(p[:8], uint64(r.Offset))
