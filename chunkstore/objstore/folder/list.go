@@ -79,7 +79,7 @@ func (w *walk) entry(ctx context.Context, name string, e os.DirEntry) error {
 	// Others may keep files here (lost+found, .nfs…): what can't be the name
 	// of an object isn't one.
 	if !strings.HasPrefix(name, w.prefix) || objstore.CheckName("list", name) != nil {
-		return nil
+		return nil //nolint:nilerr // as said
 	}
 	st, err := w.store.stat(name)
 	if err != nil {
