@@ -26,6 +26,9 @@ type RestoreOptions struct {
 	Now    func() time.Time
 
 	Progress *Progress
+
+	tune func(*restorePlan) // tests make batches small with it, and syncs many
+	step func()             // tests end the process in it
 }
 
 // How a restore went about it, as reports say.
@@ -82,6 +85,9 @@ func Restore(ctx context.Context, repo *chunkstore.Repository, p *chunkstore.Poi
 	var err error
 	if r.plan, err = planRestore(opt.Memory, maxChunkOf(repo)); err != nil {
 		return nil, err
+	}
+	if opt.tune != nil {
+		opt.tune(&r.plan)
 	}
 	r.report = RestoreReport{Point: p.ID, Volume: p.Volume, Target: opt.Target, VolumeBytes: p.Size}
 	r.warnOfGaps()
@@ -143,7 +149,7 @@ func (r *restore) full(ctx context.Context, t *blockio.Target, seen lookedAt) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, h.close()) }()
-	h.done, h.clean = j.written, j.zeroed
+	h.done, h.clean, h.step, j.step = j.written, j.zeroed, r.opt.step, r.opt.step
 	p := newPlanner(r.repo, r.point, j.batchCost)
 	p.known = j.known
 	p.begin = func(batch uint32) { p.zeroes = !j.enter(batch) && !t.Fresh() }

@@ -42,6 +42,7 @@ type haul struct {
 	keep  func(c *wanted, plain []byte, used int64) // sees each decoded chunk; nil: nobody
 	done  func(b *batch, chunks []uint32)           // written, not synced; nil: nobody
 	clean func(b *batch)                            // all zeros of the batch are made; nil: nobody
+	step  func()                                    // after each chunk; nil: nothing
 
 	seen      fetchedSpans
 	refetched int64
@@ -262,6 +263,9 @@ func (w *haulWorker) chunk(ctx context.Context, b *batch, j *haulJob, c *wanted)
 		return err
 	}
 	w.h.chunks.Add(1)
+	if w.h.step != nil {
+		w.h.step()
+	}
 	if w.h.keep != nil {
 		w.h.keep(c, plain, used)
 	}

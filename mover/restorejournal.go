@@ -41,6 +41,8 @@ type restoreJournal struct {
 	target    *blockio.Target
 	dir       string
 	batchCost int
+	syncBytes int64
+	step      func() // around each sync; nil: nothing
 	resumed   string
 
 	old   map[uint32]*finished // by batch; what an earlier run has synced
@@ -67,8 +69,6 @@ const (
 	recordZeroed  = 'Z' // u32 batch
 
 	restoreJournalVersion = 1
-	// syncBytes is how much is written between two syncs: what a kill costs.
-	syncBytes = 256 << 20
 )
 
 // restoreHeader says what the interrupted restore was doing.
@@ -158,7 +158,7 @@ func openRestoreJournal(r *restore, t *blockio.Target, seen lookedAt) (*restoreJ
 		return nil, errors.Join(err, f.Close())
 	}
 	j := &restoreJournal{
-		journal: &journal{f: f, w: bufio.NewWriterSize(f, 64<<10), path: path}, target: t, batchCost: r.plan.batchCost,
+		journal: &journal{f: f, w: bufio.NewWriterSize(f, 64<<10), path: path}, target: t, batchCost: r.plan.batchCost, syncBytes: r.plan.syncBytes,
 		old: map[uint32]*finished{}, fresh: map[uint32]*finished{}, wake: make(chan struct{}, 1),
 	}
 	if err := j.start(r, t, seen); err != nil {
@@ -177,6 +177,7 @@ func (j *restoreJournal) start(r *restore, t *blockio.Target, seen lookedAt) err
 		Version: restoreJournalVersion, Repository: r.repo.Config().ID, Point: r.point.ID, Root: r.point.Root,
 		Size: r.point.Size, Target: now, BatchCost: r.plan.batchCost,
 	}
+	head.Target.size = 0 // not part of who it is
 	if !t.Fresh() && seen.believable(now, r.point.Size) && j.load(head) {
 		return nil
 	}
@@ -275,7 +276,7 @@ func (j *restoreJournal) written(b *batch, chunks []uint32) {
 		f.list = append(f.list, chunkKey(c.ID[:16]))
 		j.bytes += int64(c.Plain)
 	}
-	due := j.bytes >= syncBytes
+	due := j.bytes >= j.syncBytes
 	j.mu.Unlock()
 	if due {
 		select {
@@ -314,6 +315,10 @@ func (j *restoreJournal) record(ctx context.Context) error {
 	done := j.fresh
 	j.fresh, j.bytes = map[uint32]*finished{}, 0
 	j.mu.Unlock()
+	if j.step != nil {
+		j.step()
+		defer j.step()
+	}
 	if err := j.target.Sync(ctx); err != nil {
 		return err
 	}

@@ -17,8 +17,9 @@ type restorePlan struct {
 	fetchers   int // requests under way
 	plainBytes int // one decoded chunk
 	workers    int
-	batchCost  int // one of two batches
-	slabBytes  int // delta: one read of the target
+	batchCost  int   // one of two batches
+	syncBytes  int64 // written between two syncs of the target: what a kill costs
+	slabBytes  int   // delta: one read of the target
 	slabs      int
 	window     int64 // stream: one of two stretches of the volume in memory
 	cacheBytes int   // stream: decoded chunks that are not used up
@@ -39,6 +40,7 @@ func planRestore(limit int64, maxChunk int) (restorePlan, error) {
 		fetchers:   32, // few are under way at once unless requests are small, and then the store's latency counts
 		plainBytes: maxChunk,
 		batchCost:  3 * share / 2,
+		syncBytes:  256 << 20,
 		slabBytes:  min(max(share/8, 1<<20), 4<<20) &^ (1<<20 - 1),
 		window:     int64(share) &^ (1<<20 - 1),
 		cacheBytes: 2 * share,

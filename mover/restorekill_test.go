@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mover
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tidemark-io/tidemark/blockdiff"
+	"github.com/tidemark-io/tidemark/chunkstore"
+	"github.com/tidemark-io/tidemark/chunkstore/chunk"
+	"github.com/tidemark-io/tidemark/chunkstore/imagemap"
+	"github.com/tidemark-io/tidemark/chunkstore/index"
+	"github.com/tidemark-io/tidemark/chunkstore/objstore/folder"
+	"github.com/tidemark-io/tidemark/chunkstore/objstore/mem"
+)
+
+// restoreChildEnv makes the test binary another process that restores and kills
+// itself at a given step.
+const restoreChildEnv = "TIDEMARK_RESTORE_CHILD"
+
+type restoreChild struct {
+	Store, Cache, Point, Target string
+	Kill                        int64 // the step at which it dies; 0: never
+}
+
+func smallSteps(p *restorePlan) {
+	p.batchCost, p.syncBytes, p.jobBytes = 64<<10, 512<<10, 256<<10
+}
+
+func (c restoreChild) run(ctx context.Context) error {
+	store, err := folder.Open(ctx, c.Store)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	repo, err := chunkstore.Open(ctx, store, testPassphrase, chunkstore.OpenOptions{CacheDir: c.Cache})
+	if err != nil {
+		return err
+	}
+	p, err := repo.Resolve(ctx, c.Point)
+	if err != nil {
+		return err
+	}
+	var steps atomic.Int64
+	_, err = Restore(ctx, repo, p, RestoreOptions{Target: c.Target, Memory: MinMemory, tune: smallSteps, step: func() {
+		if steps.Add(1) == c.Kill {
+			_ = unix.Kill(os.Getpid(), unix.SIGKILL) // nothing after this runs: it can't be caught
+			select {}
+		}
+	}})
+	return errors.Join(err, repo.Close())
+}
+
+func TestRestoreChildProcess(t *testing.T) {
+	task := os.Getenv(restoreChildEnv)
+	if task == "" {
+		t.Skip("is the child of TestKilledRestoreResumes")
+	}
+	var c restoreChild
+	if err := json.Unmarshal([]byte(task), &c); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start runs the child and tells whether it was killed.
+func (c restoreChild) start(t *testing.T) (killed bool) {
+	t.Helper()
+	task, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRestoreChildProcess$", "-test.v")
+	cmd.Env = append(os.Environ(), restoreChildEnv+"="+string(task))
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
+			return true
+		}
+	}
+	if err != nil {
+		t.Fatalf("child: %v\n%s", err, out)
+	}
+	return false
+}
+
+// folderLab is a lab whose repository another process can open.
+func folderLab(t *testing.T, size int) (*lab, string) {
+	t.Helper()
+	dir := t.TempDir()
+	store, err := folder.Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	return newLab(t, store, size), dir
+}
+
+// loseUnrecorded overwrites everything of the target that the journal does not
+// name, as a machine that lost its power might have, and returns how many
+// chunks it names.
+func loseUnrecorded(t *testing.T, repo *chunkstore.Repository, p *chunkstore.Point, cache, target string) int {
+	t.Helper()
+	journals, err := filepath.Glob(filepath.Join(cache, "*", "restores", "*"))
+	if err != nil || len(journals) != 1 {
+		t.Fatalf("journals: %v, %v", journals, err)
+	}
+	f, err := os.Open(journals[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	done, chunks := map[chunkKey]bool{}, 0
+	err = (&journal{f: f}).replay(func(kind byte, payload []byte) error {
+		if kind == recordDone {
+			for b := payload[4:]; len(b) > 0; b = b[16:] {
+				done[chunkKey(b)] = true
+				chunks++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.OpenFile(target, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	it := imagemap.NewIterator(repo, p.Map, 0, p.Size, imagemap.Options{})
+	for {
+		e, ok, err := it.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			return chunks
+		}
+		if !recorded(done, e.Chunk) {
+			if _, err := out.WriteAt(bytes.Repeat([]byte{0xdd}, int(e.Len)), e.Off); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func recorded(done map[chunkKey]bool, id chunk.ID) bool { return done[chunkKey(id[:16])] }
+
+func TestKilledRestoreResumes(t *testing.T) {
+	l, store := folderLab(t, 24<<20)
+	p := l.history(3)
+	rnd := rand.New(rand.NewPCG(1, 99))
+	var resumed bool
+	for round := range 6 {
+		cache := t.TempDir()
+		c := restoreChild{Store: store, Cache: cache, Point: p.ID, Target: filepath.Join(t.TempDir(), "target")}
+		if round%2 == 1 { // an existing file, whose holes must be punched
+			c.Target = garbage(t, 24<<20)
+		}
+		kills := 0
+		for ; kills < 3; kills++ {
+			c.Kill = 1 + rnd.Int64N(150)
+			if !c.start(t) {
+				break
+			}
+		}
+		if kills == 0 {
+			continue
+		}
+		repo := openTestRepo(t, l.store, cache)
+		rep, err := Restore(t.Context(), repo, p, RestoreOptions{Target: c.Target, Memory: MinMemory, tune: smallSteps})
+		if err != nil {
+			t.Fatalf("round %d, %+v: %v", round, c, err)
+		}
+		l.same(c.Target)
+		resumed = resumed || rep.Resumed != ""
+		if left, _ := filepath.Glob(filepath.Join(cache, "*", "restores", "*")); len(left) != 0 {
+			t.Errorf("journals are left: %v", left)
+		}
+	}
+	if !resumed {
+		t.Error("no round was killed late enough to resume")
+	}
+}
+
+// TestOnlyRecordedChunksAreTrusted kills a restore, spoils whatever its journal
+// does not vouch for and expects the rest to be written again.
+func TestOnlyRecordedChunksAreTrusted(t *testing.T) {
+	l, store := folderLab(t, 24<<20)
+	l.noise(0, 20<<20)
+	p := l.backup() // each chunk is mapped once, so chunks and batches do not overlap
+	for _, kill := range []int64{1, 40, 120, 200} {
+		t.Run(fmt.Sprint(kill), func(t *testing.T) {
+			cache := t.TempDir()
+			c := restoreChild{Store: store, Cache: cache, Point: p.ID, Target: filepath.Join(t.TempDir(), "target"), Kill: kill}
+			if !c.start(t) {
+				t.Skip("was done before")
+			}
+			repo := openTestRepo(t, l.store, cache)
+			chunks := loseUnrecorded(t, repo, p, cache, c.Target)
+			rep, err := Restore(t.Context(), repo, p, RestoreOptions{Target: c.Target, Memory: MinMemory, tune: smallSteps})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.same(c.Target)
+			full := l.restore(p, RestoreOptions{Target: filepath.Join(t.TempDir(), "full")})
+			if rep.Chunks+int64(chunks) != full.Chunks {
+				t.Errorf("%d chunks were recorded and %d restored, of %d", chunks, rep.Chunks, full.Chunks)
+			}
+			if (rep.Resumed != "") != (chunks > 0) {
+				t.Errorf("%d chunks were recorded, and it says %q", chunks, rep.Resumed)
+			}
+		})
+	}
+}
+
+// TestJournalOfAnotherTargetIsNotBelieved puts something else in the place of
+// the target of a killed restore.
+func TestJournalOfAnotherTargetIsNotBelieved(t *testing.T) {
+	l, store := folderLab(t, 16<<20)
+	l.noise(0, 14<<20)
+	p := l.backup()
+	replace := map[string]func(path string) error{
+		"recreated": func(path string) error { // may well get the same inode
+			return errors.Join(os.Remove(path), os.WriteFile(path, make([]byte, 16<<20), 0o600))
+		},
+		"emptied": func(path string) error { return os.Truncate(path, 0) },
+		"cut":     func(path string) error { return os.Truncate(path, 1<<20) },
+		"removed": os.Remove,
+	}
+	for name, fn := range replace {
+		t.Run(name, func(t *testing.T) {
+			cache := t.TempDir()
+			c := restoreChild{Store: store, Cache: cache, Point: p.ID, Target: filepath.Join(t.TempDir(), "target"), Kill: 100}
+			if !c.start(t) {
+				t.Fatal("was not killed")
+			}
+			if err := fn(c.Target); err != nil {
+				t.Fatal(err)
+			}
+			rep, err := Restore(t.Context(), openTestRepo(t, l.store, cache), p, RestoreOptions{Target: c.Target, Memory: MinMemory, tune: smallSteps})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.same(c.Target)
+			if rep.Resumed != "" {
+				t.Errorf("it says %q", rep.Resumed)
+			}
+		})
+	}
+}
+
+func TestTwoRestoresToOneTarget(t *testing.T) {
+	l := newLab(t, mem.New(), 4<<20)
+	p := l.history(0)
+	target := filepath.Join(t.TempDir(), "target")
+	var second error
+	var tried atomic.Bool
+	l.restore(p, RestoreOptions{Target: target, step: func() {
+		if tried.CompareAndSwap(false, true) {
+			_, second = Restore(t.Context(), l.repo, p, RestoreOptions{Target: target, Memory: MinMemory, Force: true})
+		}
+	}})
+	if !errors.Is(second, ErrRestoreBusy) {
+		t.Errorf("a second restore to the same target, forced: %v", second)
+	}
+	l.same(target)
+}
+
+// TestManyBatches restores in batches far smaller than the volume; chunks that
+// lie in several are fetched again, and that is reported exactly.
+func TestManyBatches(t *testing.T) {
+	l := newLab(t, mem.New(), 16<<20)
+	p := l.history(4)
+	for _, cost := range []int{1, 2000, 50_000} {
+		target := filepath.Join(t.TempDir(), "target")
+		rep := l.restore(p, RestoreOptions{Target: target, tune: func(p *restorePlan) { p.batchCost = cost }})
+		l.same(target)
+		if rep.RefetchedBytes == 0 && cost < 50_000 {
+			t.Errorf("batches of %d: %d bytes fetched again", cost, rep.RefetchedBytes)
+		}
+		if rep.RefetchedBytes > rep.FetchedBytes {
+			t.Errorf("%d bytes fetched, %d of them again", rep.FetchedBytes, rep.RefetchedBytes)
+		}
+	}
+	rep := l.restore(p, RestoreOptions{Target: filepath.Join(t.TempDir(), "target")})
+	if rep.RefetchedBytes != 0 {
+		t.Errorf("in one batch %d bytes were fetched again", rep.RefetchedBytes)
+	}
+	var out bytes.Buffer
+	l.restore(p, RestoreOptions{Target: "-", Out: &out, tune: func(p *restorePlan) { p.window, p.cacheBytes = 1<<20, 1<<20 }})
+	sameBytes(t, out.Bytes(), l.data)
+}
+
+func TestFetchedSpans(t *testing.T) {
+	var f fetchedSpans
+	model := map[uint32]bool{}
+	rnd := rand.New(rand.NewPCG(3, 4))
+	id := &index.PackID{}
+	for range 2000 {
+		from := rnd.Uint32N(1000)
+		to := from + 1 + rnd.Uint32N(40)
+		again := int64(0)
+		for i := from; i < to; i++ {
+			if model[i] {
+				again++
+			}
+			model[i] = true
+		}
+		if got := f.add(id, from, to); got != again {
+			t.Fatalf("%d–%d: %d bytes again, want %d", from, to, got, again)
+		}
+	}
+}
+
+func TestRingNeverLendsTwice(t *testing.T) {
+	r, err := newRing(t.Context(), 64<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rnd := rand.New(rand.NewPCG(5, 6))
+	used := make([]bool, 64<<10)
+	var out []*stretch
+	for range 20000 {
+		if n := 1 + rnd.IntN(9000); rnd.IntN(2) == 0 {
+			s := r.try(n)
+			if s == nil {
+				if len(out) == 0 {
+					t.Fatalf("an empty ring has no room for %d bytes", n)
+				}
+				continue
+			}
+			if len(s.mem) != n {
+				t.Fatalf("asked for %d bytes, got %d", n, len(s.mem))
+			}
+			for i := range n {
+				if used[s.from+i] {
+					t.Fatalf("byte %d is lent twice", s.from+i)
+				}
+				used[s.from+i] = true
+			}
+			out = append(out, s)
+		} else if len(out) > 0 {
+			i := rnd.IntN(len(out))
+			for k := range out[i].mem {
+				used[out[i].from+k] = false
+			}
+			r.give(out[i])
+			out = append(out[:i], out[i+1:]...)
+		}
+	}
+	if _, err := r.take(t.Context(), 64<<10+1); err == nil {
+		t.Error("more than the ring was lent")
+	}
+	for _, s := range out {
+		r.give(s)
+	}
+	if s, err := r.take(t.Context(), 64<<10); err != nil || s == nil {
+		t.Errorf("all of an empty ring: %v", err)
+	}
+	if err := r.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDamageErrorNamesRanges(t *testing.T) {
+	var many blockdiff.Ranges
+	for i := range 20 {
+		many = append(many, blockdiff.Range{Offset: int64(i) * 10, Length: 5})
+	}
+	err := &DamageError{Point: "0123456789", Volume: "v", Ranges: many, Err: errors.New("x")}
+	if s := err.Error(); !strings.Contains(s, "100 bytes") || !strings.Contains(s, "0+5, 10+5") || !strings.Contains(s, "12 more ranges") {
+		t.Error(s)
+	}
+}
