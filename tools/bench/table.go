@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+)
+
+// row is one number: a ratio to a yardstick, or a figure, and its bound where one was promised.
+type row struct {
+	Case   string  `json:"case"`
+	What   string  `json:"what"`
+	Value  float64 `json:"value"`
+	Unit   string  `json:"unit,omitempty"` // "" for a ratio
+	Bound  float64 `json:"bound,omitempty"`
+	Least  bool    `json:"least,omitempty"` // the bound is a lower one
+	Pass   bool    `json:"pass"`            // true where there is no bound
+	Detail string  `json:"detail"`
+}
+
+func (r *row) bounded() bool { return r.Bound != 0 }
+
+// atMost adds a row that must not exceed its bound.
+func (b *bench) atMost(what string, value, bound float64, unit, detail string, args ...any) {
+	b.add(row{What: what, Value: value, Bound: bound, Unit: unit, Pass: value <= bound, Detail: fmt.Sprintf(detail, args...)})
+}
+
+// atLeast adds a row that must reach its bound.
+func (b *bench) atLeast(what string, value, bound float64, unit, detail string, args ...any) {
+	b.add(row{What: what, Value: value, Bound: bound, Unit: unit, Least: true, Pass: value >= bound, Detail: fmt.Sprintf(detail, args...)})
+}
+
+// info adds a row nobody promised anything about.
+func (b *bench) info(what string, value float64, unit, detail string, args ...any) {
+	b.add(row{What: what, Value: value, Unit: unit, Pass: true, Detail: fmt.Sprintf(detail, args...)})
+}
+
+func (b *bench) add(r row) {
+	r.Case = b.current
+	b.rows = append(b.rows, r)
+	b.say("%s: %s (%s) %s  %s", r.What, r.figure(), r.bound(), r.verdict(), r.Detail)
+}
+
+func (b *bench) missed() (n int) {
+	for i := range b.rows {
+		if !b.rows[i].Pass {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *row) figure() string {
+	if r.Unit == "" {
+		return fmt.Sprintf("%.3g", r.Value)
+	}
+	return fmt.Sprintf("%.3g %s", r.Value, r.Unit)
+}
+
+func (r *row) bound() string {
+	switch {
+	case !r.bounded():
+		return "-"
+	case r.Least:
+		return fmt.Sprintf("≥ %.4g", r.Bound)
+	}
+	return fmt.Sprintf("≤ %.4g", r.Bound)
+}
+
+func (r *row) verdict() string {
+	switch {
+	case !r.bounded():
+		return ""
+	case r.Pass:
+		return "ok"
+	}
+	return "MISSED"
+}
+
+// machine says where the figures come from.
+type machine struct {
+	CPU    string `json:"cpu"`
+	Cores  int    `json:"cores"`
+	Kernel string `json:"kernel"`
+	Go     string `json:"go"`
+	Volume string `json:"volume"`
+	Bytes  int64  `json:"volumeBytes"`
+	Data   int64  `json:"dataBytes"`
+}
+
+func (b *bench) machine() machine {
+	m := machine{Cores: runtime.NumCPU(), Go: runtime.Version(), Volume: b.volume.kind, Bytes: b.size, Data: b.volume.data}
+	if data, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		m.Kernel = strings.TrimSpace(string(data))
+	}
+	if data, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(data)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				m.CPU = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	return m
+}
+
+func (b *bench) print(w io.Writer, asJSON bool) error {
+	if asJSON {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(struct {
+			Machine machine `json:"machine"`
+			Rows    []row   `json:"rows"`
+			Missed  int     `json:"missed"`
+		}{b.machine(), b.rows, b.missed()})
+	}
+	m := b.machine()
+	fmt.Fprintf(w, "%s of %s with %s of data; %d cores of %s, Linux %s, %s\n\n",
+		m.Volume, byteSize(m.Bytes), byteSize(m.Data), m.Cores, m.CPU, m.Kernel, m.Go)
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "case\tnumber\tmeasured\tbound\t\tdetail")
+	last := ""
+	for i := range b.rows {
+		r := &b.rows[i]
+		name := r.Case
+		if name == last {
+			name = ""
+		}
+		last = r.Case
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", name, r.What, r.figure(), r.bound(), r.verdict(), r.Detail)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	bounded := 0
+	for i := range b.rows {
+		if b.rows[i].bounded() {
+			bounded++
+		}
+	}
+	_, err := fmt.Fprintf(w, "\n%d of %d bounds kept\n", bounded-b.missed(), bounded)
+	return err
+}
