@@ -21,6 +21,7 @@ const FormatVersion = 1
 
 const (
 	configName    = "config"
+	proofName     = "probe/once" // see proveCreateOnce
 	maxConfigSize = 64 << 10
 	maxSlotSize   = 64 << 10
 	maxSlots      = 256
@@ -87,18 +88,27 @@ func (c *Config) repoID() [16]byte {
 }
 
 func decodeConfig(data []byte) (*Config, error) {
-	var c Config
-	if err := json.Unmarshal(data, &c); err != nil {
-		return nil, &seal.CorruptError{Object: configName, Detail: "not a repository's config: " + err.Error()}
+	// Version and features first, alone: the rest of a newer config may have
+	// another shape, and that is no damage.
+	var head struct {
+		Version  int      `json:"version"`
+		Features []string `json:"features"`
 	}
-	if c.Version > FormatVersion {
-		return nil, fmt.Errorf("%w (it has version %d, this program knows up to %d)", ErrNewerVersion, c.Version, FormatVersion)
+	var c Config
+	err := json.Unmarshal(data, &head)
+	switch {
+	case err == nil && head.Version > FormatVersion:
+		return nil, fmt.Errorf("%w (it has version %d, this program knows up to %d)", ErrNewerVersion, head.Version, FormatVersion)
+	case err == nil && len(head.Features) > 0:
+		return nil, fmt.Errorf("%w (%q)", ErrUnknownConfig, head.Features)
+	case err == nil:
+		err = json.Unmarshal(data, &c)
+	}
+	if err != nil {
+		return nil, &seal.CorruptError{Object: configName, Detail: "not a repository's config: " + err.Error()}
 	}
 	if raw, err := hex.DecodeString(c.ID); c.Version < 1 || err != nil || len(raw) != 16 {
 		return nil, &seal.CorruptError{Object: configName, Detail: "has no valid version or id"}
-	}
-	if len(c.Features) > 0 {
-		return nil, fmt.Errorf("%w (%q)", ErrUnknownConfig, c.Features)
 	}
 	if err := c.Chunker.Validate(); err != nil {
 		return nil, &seal.CorruptError{Object: configName, Detail: err.Error()}
@@ -116,13 +126,19 @@ type InitOptions struct {
 // Init creates a repository and says whether it did: one that is there already
 // is left as it is. It first proves that the store really refuses a second
 // creation of one name, on which everything rests.
+//
+// Who makes the first key slot has created the repository; the config before it
+// may have been another's.
 func Init(ctx context.Context, store objstore.Store, passphrase []byte, opt InitOptions) (created bool, err error) {
+	if len(passphrase) == 0 { // noticed here, or it would leave a config behind
+		return false, errors.New("the passphrase is empty")
+	}
 	if err := objstore.Probe(ctx, store, "probe/"); err != nil {
 		return false, err
 	}
 	data, err := objstore.ReadAll(ctx, store, configName, maxConfigSize)
 	if errors.Is(err, objstore.ErrNotExist) {
-		data, created, err = createConfig(ctx, store, opt)
+		data, err = createConfig(ctx, store, opt)
 	}
 	if err != nil {
 		return false, fmt.Errorf("read repository config: %w", err)
@@ -131,9 +147,15 @@ func Init(ctx context.Context, store objstore.Store, passphrase []byte, opt Init
 		return false, err
 	}
 	// A crash between config and first slot leaves a repository that nobody
-	// could have written to; finish it.
-	if _, err := objstore.ReadAll(ctx, store, slotName(0), maxSlotSize); !errors.Is(err, objstore.ErrNotExist) {
-		return created, err
+	// could have written to; finish it. One that was written to has lost its
+	// keys, and new ones would only hide that.
+	for _, name := range []string{slotName(0), slotRemovedName(0)} {
+		if there, err := exists(ctx, store, name); err != nil || there {
+			return false, err
+		}
+	}
+	if written, err := exists(ctx, store, sessionName(0)); err != nil || written {
+		return false, errors.Join(err, &seal.CorruptError{Object: slotName(0), Detail: "is missing, though the repository holds sessions: it lost its keys"})
 	}
 	keyring, err := seal.NewKeyring()
 	if err != nil {
@@ -153,34 +175,51 @@ func Init(ctx context.Context, store objstore.Store, passphrase []byte, opt Init
 	return true, nil
 }
 
-func createConfig(ctx context.Context, store objstore.Store, opt InitOptions) ([]byte, bool, error) {
+// exists asks for an object by name, which is as sure as reading it.
+func exists(ctx context.Context, store objstore.Store, name string) (bool, error) {
+	_, err := store.Stat(ctx, name)
+	if errors.Is(err, objstore.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func createConfig(ctx context.Context, store objstore.Store, opt InitOptions) ([]byte, error) {
+	if there, err := exists(ctx, store, slotName(0)); err != nil || there {
+		// Whoever made the slot made the config before it. So another init was
+		// faster, or this repository lost its config.
+		data, rerr := objstore.ReadAll(ctx, store, configName, maxConfigSize)
+		if errors.Is(rerr, objstore.ErrNotExist) {
+			rerr = &seal.CorruptError{Object: configName, Detail: "is missing, though there are keys: a new one would not open what they open"}
+		}
+		return data, errors.Join(err, rerr)
+	}
 	if opt.Chunker == (Chunker{}) {
 		opt.Chunker = DefaultChunker
 	}
 	if err := opt.Chunker.Validate(); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	var id [16]byte
 	if _, err := rand.Read(id[:]); err != nil {
-		return nil, false, fmt.Errorf("draw repository id: %w", err)
+		return nil, fmt.Errorf("draw repository id: %w", err)
 	}
 	c := Config{Version: FormatVersion, ID: hex.EncodeToString(id[:]), Created: clock(opt.Now)().UTC(), Chunker: opt.Chunker, Features: []string{}}
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
-		return nil, false, fmt.Errorf("encode config: %w", err)
+		return nil, fmt.Errorf("encode config: %w", err)
 	}
 	data = append(data, '\n')
 	err = store.Put(ctx, configName, objstore.Body{data})
 	if errors.Is(err, objstore.ErrExists) {
-		data, err = objstore.ReadAll(ctx, store, configName, maxConfigSize)
-		return data, false, err
+		return objstore.ReadAll(ctx, store, configName, maxConfigSize)
 	}
-	return data, true, err
+	return data, err
 }
 
 func clock(now func() time.Time) func() time.Time {
 	if now != nil {
 		return now
 	}
-	return time.Now
+	return time.Now //nolint:forbidigo // the one place that gives a caller without a clock the system's
 }
