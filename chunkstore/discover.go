@@ -5,17 +5,18 @@ package chunkstore
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"maps"
 	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tidemark-io/tidemark/chunkstore/index"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore"
+	"github.com/tidemark-io/tidemark/chunkstore/pack"
+	"github.com/tidemark-io/tidemark/chunkstore/seal"
 )
 
 const (
@@ -23,11 +24,13 @@ const (
 	maxOutcomeSize = 16 << 20
 	maxOpenSize    = 1 << 20
 	probeWidth     = 16 // requests in flight while looking for sessions
-	maxCacheFile   = 1 << 30
 )
 
 // Refresh finds epochs and sessions that came since the last time. Both are
-// found by name (C2); the list is only a hint that saves requests.
+// found by name (C2); the list is only a hint that saves requests. Epochs come
+// first, for they say where to begin, and again after new outcomes: one that was
+// created under a number folded before is void, and whoever reads it then finds
+// the epoch that says so.
 func (r *roster) Refresh(ctx context.Context) error {
 	if err := r.refreshEpochs(ctx); err != nil {
 		return err
@@ -35,15 +38,22 @@ func (r *roster) Refresh(ctx context.Context) error {
 	if err := r.findEnd(ctx); err != nil {
 		return fmt.Errorf("look for sessions: %w", err)
 	}
-	return r.readOutcomes(ctx)
+	news, err := r.readOutcomes(ctx)
+	if err != nil || !news {
+		return err
+	}
+	return r.refreshEpochs(ctx)
 }
 
+// refreshEpochs puts the newest epoch in force. Numbers count as read only when
+// it is: after an error the same epochs are read again.
 func (r *roster) refreshEpochs(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	next := r.epochs
 	var newest *EpochRecord
-	for {
-		name := epochName(r.epochs)
+	for ; ; next++ {
+		name := epochName(next)
 		data, err := objstore.ReadAll(ctx, r.store, name, maxRecordSize)
 		if errors.Is(err, objstore.ErrNotExist) {
 			break
@@ -55,25 +65,36 @@ func (r *roster) refreshEpochs(ctx context.Context) error {
 		if err := r.openRecord(name, data, &e); err != nil {
 			return err
 		}
+		if e.Epoch != next || r.epoch != nil && e.Watermark < r.epoch.Watermark || e.Catalogue == nil && e.Watermark > 0 {
+			return &seal.CorruptError{Object: name, Detail: fmt.Sprintf("epoch %d with watermark %d makes no sense here", e.Epoch, e.Watermark)}
+		}
 		newest = &e
-		r.epochs++
 	}
 	if newest == nil {
 		return nil
 	}
-	return r.enterEpoch(ctx, newest)
+	if err := r.enterEpoch(ctx, newest); err != nil {
+		return err
+	}
+	r.epochs = next
+	return nil
 }
 
-// enterEpoch makes a collector's decision the one in force. r.mu is held.
+// enterEpoch makes a collector's decision the one in force, all of it or, after
+// an error, nothing. r.mu is held.
 func (r *roster) enterEpoch(ctx context.Context, e *EpochRecord) error {
-	condemned := map[string]bool{}
+	condemned := map[packKey]bool{}
 	for _, ref := range e.Condemned {
 		var c CondemnedRecord
 		if err := r.readRef(ctx, ref, &c); err != nil {
 			return err
 		}
 		for _, p := range c.Packs {
-			condemned[p] = true
+			k, err := parsePackKey(p)
+			if err != nil {
+				return &seal.CorruptError{Object: ref.Name, Detail: err.Error()}
+			}
+			condemned[k] = true
 		}
 	}
 	if e.Catalogue != nil {
@@ -81,25 +102,61 @@ func (r *roster) enterEpoch(ctx context.Context, e *EpochRecord) error {
 		if err := r.readRef(ctx, *e.Catalogue, &c); err != nil {
 			return err
 		}
-		for n := range r.outcomes { // an outcome under a folded number is void unless the catalogue has it
-			if n < c.Watermark {
-				delete(r.outcomes, n)
-			}
+		if err := c.check(e.Catalogue.Name, e); err != nil {
+			return err
 		}
-		for i := range c.Outcomes {
-			r.outcomes[c.Outcomes[i].Session] = &c.Outcomes[i]
+		if r.fold(&c) {
+			r.onLoss()
 		}
-		r.end = max(r.end, c.Watermark)
 	}
 	r.epoch, r.condemned = e, condemned
-	r.onEpoch()
 	return nil
+}
+
+// fold replaces the outcomes below the watermark by the catalogue's: one that
+// it does not have is void. It tells whether an index segment that was in force
+// no longer is. r.mu is held.
+func (r *roster) fold(c *CatalogueRecord) (segmentsLost bool) {
+	folded := make(map[uint64]*OutcomeRecord, len(c.Outcomes))
+	segments := map[string]bool{}
+	for i := range c.Outcomes {
+		folded[c.Outcomes[i].Session] = &c.Outcomes[i]
+		for _, s := range c.Outcomes[i].Segments {
+			segments[s.Name] = true
+		}
+	}
+	for n, o := range r.outcomes {
+		if n >= c.Watermark {
+			continue
+		}
+		for _, s := range o.Segments {
+			segmentsLost = segmentsLost || !segments[s.Name]
+		}
+		delete(r.outcomes, n)
+	}
+	maps.Copy(r.outcomes, folded)
+	r.end, r.dirty = max(r.end, c.Watermark), true
+	return segmentsLost
+}
+
+// packKey is what tells one pack from all others: its name, decoded.
+type packKey struct {
+	session uint64
+	seq     uint32
+	hash    [32]byte
+}
+
+func keyOf(p *index.PackID) packKey { return packKey{p.Session, p.Seq, p.Hash} }
+
+func parsePackKey(name string) (k packKey, err error) {
+	k.session, k.seq, k.hash, err = pack.ParseName(name)
+	return k, err
 }
 
 func (r *vault) readRef(ctx context.Context, ref ObjectRef, v any) error {
 	data, err := objstore.ReadAll(ctx, r.store, ref.Name, ref.Size)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", ref.Name, err)
+		return lost(ref.Name, 0, err)
 	}
 	if err := ref.check(data); err != nil {
 		return err
@@ -112,10 +169,6 @@ func (r *roster) findEnd(ctx context.Context) error {
 	r.mu.Lock()
 	end := r.end
 	r.mu.Unlock()
-	end, err := r.listedEnd(ctx, end)
-	if err != nil {
-		return err
-	}
 	for {
 		found, err := r.existing(ctx, end)
 		if err != nil {
@@ -125,6 +178,9 @@ func (r *roster) findEnd(ctx context.Context) error {
 		if found < probeWidth {
 			break
 		}
+		if end, err = r.listedEnd(ctx, end); err != nil {
+			return err
+		}
 	}
 	r.mu.Lock()
 	r.end = max(r.end, end)
@@ -133,12 +189,14 @@ func (r *roster) findEnd(ctx context.Context) error {
 }
 
 // listedEnd uses a list to jump over numbers that are there without a gap. A
-// forged or stale entry beyond a gap is not believed.
-func (r *roster) listedEnd(ctx context.Context, end uint64) (uint64, error) {
+// forged or stale entry beyond a gap is not believed, nor is one so far away
+// that a list of them would fill the memory. A list that fails is no list.
+func (r *vault) listedEnd(ctx context.Context, end uint64) (uint64, error) {
+	const most = 1 << 20
 	listed := map[uint64]bool{}
-	err := r.store.List(ctx, "sessions/", func(i objstore.Info) error {
+	_ = r.store.List(ctx, "sessions/", func(i objstore.Info) error {
 		var n uint64
-		if _, err := fmt.Sscanf(i.Name, "sessions/%d/open", &n); err == nil && n >= end && i.Name == sessionName(n) {
+		if _, err := fmt.Sscanf(i.Name, "sessions/%d/open", &n); err == nil && n >= end && n-end < most && i.Name == sessionName(n) {
 			listed[n] = true
 		}
 		return nil
@@ -146,7 +204,7 @@ func (r *roster) listedEnd(ctx context.Context, end uint64) (uint64, error) {
 	for listed[end] {
 		end++
 	}
-	return end, err
+	return end, ctx.Err()
 }
 
 // existing counts how many of the next probeWidth sessions exist without a gap.
@@ -178,8 +236,9 @@ func (r *roster) existing(ctx context.Context, from uint64) (int, error) {
 	return n, nil
 }
 
-// readOutcomes asks for the outcome of every session that had none.
-func (r *roster) readOutcomes(ctx context.Context) error {
+// readOutcomes asks for the outcome of every session that had none, and tells
+// whether one of them has one now.
+func (r *roster) readOutcomes(ctx context.Context) (news bool, err error) {
 	r.mu.Lock()
 	var undecided []uint64
 	for n := r.watermark(); n < r.end; n++ {
@@ -205,14 +264,16 @@ func (r *roster) readOutcomes(ctx context.Context) error {
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return err
+		return false, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for n, o := range found {
-		r.outcomes[n], r.dirty = o, true
+		if n >= r.watermark() { // another call may have folded it meanwhile
+			r.outcomes[n], r.dirty = o, true
+		}
 	}
-	return nil
+	return len(found) > 0, nil
 }
 
 // readOutcome gives nil for a session that is undecided.
@@ -229,7 +290,7 @@ func (r *roster) readOutcome(ctx context.Context, n uint64) (*OutcomeRecord, err
 	if err := r.openRecord(name, data, &o); err != nil {
 		return nil, err
 	}
-	return &o, nil
+	return &o, o.check(name, n)
 }
 
 // readOpen gives a session's own announcement, from memory where it was read before.
@@ -249,6 +310,9 @@ func (r *roster) readOpen(ctx context.Context, n uint64) (*SessionRecord, error)
 	if err := r.openRecord(name, data, s); err != nil {
 		return nil, err
 	}
+	if s.Session != n {
+		return nil, &seal.CorruptError{Object: name, Detail: fmt.Sprintf("is of session %d, want %d", s.Session, n)}
+	}
 	r.mu.Lock()
 	r.pins[n] = s
 	r.mu.Unlock()
@@ -260,59 +324,6 @@ func (r *roster) watermark() uint64 {
 		return 0
 	}
 	return r.epoch.Watermark
-}
-
-// The cache of outcomes is a sealed record like any other, so a damaged or
-// foreign one is simply not used.
-const outcomesCache = "cache/outcomes"
-
-func (r *roster) loadOutcomes() {
-	path := filepath.Join(r.dir, "outcomes")
-	if fi, err := os.Stat(path); err != nil || fi.Size() > maxCacheFile {
-		return
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return
-	}
-	plain, err := r.keyring.OpenRecord(r.config.repoID(), outcomesCache, data)
-	if err != nil {
-		return
-	}
-	var list []*OutcomeRecord
-	if json.Unmarshal(plain, &list) != nil {
-		return
-	}
-	for _, o := range list {
-		r.outcomes[o.Session] = o
-	}
-}
-
-func (r *roster) saveOutcomes() error {
-	if !r.dirty {
-		return nil
-	}
-	list := make([]*OutcomeRecord, 0, len(r.outcomes))
-	for _, n := range sortedKeys(r.outcomes) {
-		list = append(list, r.outcomes[n])
-	}
-	data, err := r.sealRecord(outcomesCache, list)
-	if err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(r.dir, "outcomes-*")
-	if err != nil {
-		return fmt.Errorf("save the cache of outcomes: %w", err)
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(r.dir, "outcomes"))
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("save the cache of outcomes: %w", err), os.Remove(f.Name()))
-	}
-	r.dirty = false
-	return nil
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {

@@ -4,12 +4,10 @@ package chunkstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
 	"github.com/tidemark-io/tidemark/chunkstore/index"
-	"github.com/tidemark-io/tidemark/chunkstore/objstore"
 	"github.com/tidemark-io/tidemark/chunkstore/pack"
 	"github.com/tidemark-io/tidemark/chunkstore/seal"
 )
@@ -21,23 +19,13 @@ func (r *packs) FetchInto(ctx context.Context, id index.PackID, off int64, p []b
 	name := id.Name()
 	body, err := r.store.Get(ctx, name, off, int64(len(p)))
 	if err != nil {
-		return lostPack(name, off, err)
+		return lost(name, off, err)
 	}
 	defer body.Close()
 	if _, err := io.ReadFull(body, p); err != nil {
-		return lostPack(name, off, fmt.Errorf("read %s at %d: %w", name, off, err))
+		return lost(name, off, err)
 	}
 	return nil
-}
-
-func lostPack(name string, off int64, err error) error {
-	switch {
-	case errors.Is(err, objstore.ErrNotExist):
-		return &seal.CorruptError{Object: name, Offset: 0, Detail: "the object is missing"}
-	case errors.Is(err, objstore.ErrShort):
-		return &seal.CorruptError{Object: name, Offset: off, Detail: "ends before what its index says: " + err.Error()}
-	}
-	return err
 }
 
 // KnownCipher gives what opens a pack's frames, if that was learnt before.

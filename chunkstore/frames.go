@@ -9,6 +9,7 @@ import (
 	"github.com/tidemark-io/tidemark/chunkstore/chunk"
 	"github.com/tidemark-io/tidemark/chunkstore/index"
 	"github.com/tidemark-io/tidemark/chunkstore/pack"
+	"github.com/tidemark-io/tidemark/chunkstore/seal"
 )
 
 // FrameReader reads parts of chunks by their frames, each authenticated by its
@@ -29,6 +30,10 @@ func (r *packs) NewFrameReader() *FrameReader {
 // Read returns bytes [from, to) of a chunk's plaintext; they are valid until
 // the next call.
 func (f *FrameReader) Read(ctx context.Context, loc index.Location, c *pack.TOCChunk, from, to int64) ([]byte, error) {
+	if from < 0 || from >= to || to > int64(c.Plain) || c.ID != loc.ID {
+		return nil, &seal.CorruptError{Object: loc.Pack.Name(), Offset: int64(loc.Offset), Detail: fmt.Sprintf(
+			"bytes %d to %d are wanted of chunk %s, which the table of contents gives %d", from, to, loc.ID.Short(), c.Plain)}
+	}
 	start := int64(f.first) * chunk.FrameSize
 	if f.id == loc.ID && from >= start && to <= start+int64(len(f.plain)) {
 		return f.plain[from-start : to-start], nil

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -115,26 +116,64 @@ func (r *vault) pointName(p *Point) string {
 // Commit makes everything durable, stores the point and decides the session
 // (C4). On ErrFenced a collector was faster and nothing counts.
 func (s *Session) Commit(ctx context.Context, p *Point) error {
+	p.Session, p.Root = s.rec.Session, hexDigest(p.Map.Digest())
+	if err := s.admit(p); err != nil {
+		return fmt.Errorf("commit point %.8s: %w", p.ID, err)
+	}
 	if err := s.flush(chunk.Base, chunk.Patch, chunk.Map); err != nil {
 		return err
 	}
 	if err := s.fresh.Flush(ctx); err != nil {
 		return err
 	}
-	p.Session, p.Root = s.rec.Session, hexDigest(p.Map.Digest())
 	name := s.repo.pointName(p)
 	data, err := s.repo.sealRecord(name, p)
 	if err != nil {
 		return err
 	}
+	if len(data) > maxPointSize {
+		return fmt.Errorf("store point: it has %d bytes, at most %d can be read back", len(data), maxPointSize)
+	}
 	if err := s.store.Put(ctx, name, objstore.Body{data}); err != nil {
-		return fmt.Errorf("store point: %w", err)
+		// The name is random and the bytes hold a salt: what is there and equal is ours.
+		if same, serr := objstore.Same(ctx, s.repo.store, name, objstore.Body{data}); serr != nil || !same {
+			return fmt.Errorf("store point: %w", err)
+		}
 	}
 	meta := PointMeta{ObjectRef: refOf(name, data), ID: p.ID, Volume: p.Volume, Created: p.Created}
 	if p.Base != nil {
 		meta.Base = p.Base.ID
 	}
 	return s.decide(ctx, StateCommitted, []PointMeta{meta})
+}
+
+// admit refuses a point that this session must not commit.
+func (s *Session) admit(p *Point) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	switch {
+	case p.Volume != s.rec.Volume || p.Domain != s.rec.Domain:
+		return fmt.Errorf("it is of volume %q and domain %q, its session of %q and %q", p.Volume, p.Domain, s.rec.Volume, s.rec.Domain)
+	case p.Base == nil:
+		return nil
+	case s.rec.Base == nil || *p.Base != *s.rec.Base:
+		return fmt.Errorf("it extends point %.8s, which its session did not pin", p.Base.ID)
+	case s.BaseForgotten:
+		return fmt.Errorf("it extends point %.8s, which was forgotten", p.Base.ID)
+	}
+	return nil
+}
+
+// check tells whether a point's facts fit together.
+func (p *Point) check() error {
+	if raw, err := hex.DecodeString(p.ID); err != nil || len(raw) != 16 {
+		return fmt.Errorf("its id %.40q is not of 32 hexadecimal digits", p.ID)
+	}
+	if p.Size < 0 || p.Map.Size != p.Size || p.Root != hexDigest(p.Map.Digest()) {
+		return fmt.Errorf("its facts contradict each other: size %d, map of %d bytes, root %.16s", p.Size, p.Map.Size, p.Root)
+	}
+	return nil
 }
 
 // Abandon ends the session without a point; what it stored is garbage.
@@ -157,21 +196,50 @@ func (s *Session) decide(ctx context.Context, state string, points []PointMeta) 
 	if err != nil {
 		return err
 	}
-	err = s.store.Put(ctx, name, objstore.Body{data})
-	if errors.Is(err, objstore.ErrExists) {
-		err = ErrFenced
-		if there, rerr := r.readOutcome(ctx, o.Session); rerr != nil {
-			err = fmt.Errorf("read back the session's outcome: %w", rerr)
-		} else if there != nil && there.Nonce == o.Nonce && there.State == state {
-			err = nil // our own put got through though it was reported failed
+	if len(data) > maxOutcomeSize {
+		return fmt.Errorf("decide session %d: the outcome has %d bytes, at most %d can be read back", o.Session, len(data), maxOutcomeSize)
+	}
+	if err := s.store.Put(ctx, name, objstore.Body{data}); err != nil {
+		if err := r.decided(ctx, o, err); err != nil {
+			return fmt.Errorf("decide session %d: %w", o.Session, err)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("decide session %d: %w", o.Session, err)
+	return r.enter(ctx, o)
+}
+
+// decided finds out what became of an outcome whose put failed: it may be there
+// all the same, or another one.
+func (r *roster) decided(ctx context.Context, o *OutcomeRecord, failure error) error {
+	there, err := r.readOutcome(ctx, o.Session)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w; read it back: %w", failure, err)
+	case there == nil:
+		return failure
+	case there.same(o):
+		return nil
+	case there.Nonce == o.Nonce:
+		return ErrDecided // an earlier call, or another process that resumed the session
+	}
+	return ErrFenced
+}
+
+// enter counts the session's outcome, unless its number was folded before: a
+// collector that fenced the session may have removed its own outcome after the
+// epoch that says so, and only then could this one be created. It is void.
+func (r *roster) enter(ctx context.Context, o *OutcomeRecord) error {
+	if err := r.refreshEpochs(ctx); err != nil {
+		return fmt.Errorf("decide session %d: it may count or not: %w", o.Session, err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.outcomes[o.Session], r.dirty = o, true
+	if o.Session >= r.watermark() {
+		r.outcomes[o.Session], r.dirty = o, true
+		return nil
+	}
+	if there := r.outcomes[o.Session]; there == nil || !there.same(o) {
+		return fmt.Errorf("decide session %d: %w", o.Session, ErrFenced)
+	}
 	return nil
 }
 
@@ -237,7 +305,9 @@ func (r *roster) tombstones(ctx context.Context) (map[string]bool, error) {
 	gone := map[string]bool{}
 	prefix := forgottenName("")
 	err := r.store.List(ctx, prefix, func(i objstore.Info) error {
-		gone[i.Name[len(prefix):]] = true
+		if id, ok := strings.CutPrefix(i.Name, prefix); ok {
+			gone[id] = true
+		}
 		return nil
 	})
 	if err != nil {
@@ -250,7 +320,7 @@ func (r *roster) tombstones(ctx context.Context) (map[string]bool, error) {
 func (r *Repository) ReadPoint(ctx context.Context, m PointMeta) (*Point, error) {
 	data, err := objstore.ReadAll(ctx, r.store, m.Name, maxPointSize)
 	if err != nil {
-		return nil, fmt.Errorf("read point %.8s of volume %s: %w", m.ID, m.Volume, err)
+		return nil, fmt.Errorf("point %.8s of volume %s: %w", m.ID, m.Volume, lost(m.Name, 0, err))
 	}
 	if err := m.check(data); err != nil {
 		return nil, err
@@ -259,8 +329,12 @@ func (r *Repository) ReadPoint(ctx context.Context, m PointMeta) (*Point, error)
 	if err := r.openRecord(m.Name, data, &p); err != nil {
 		return nil, err
 	}
-	if p.ID != m.ID || p.Size < 0 || p.Map.Size != p.Size || p.Root != hexDigest(p.Map.Digest()) {
-		return nil, &seal.CorruptError{Object: m.Name, Detail: "its facts contradict each other"}
+	err = p.check()
+	if err == nil && (p.ID != m.ID || p.Volume != m.Volume) {
+		err = fmt.Errorf("it is point %.8s of volume %q, its outcome says %.8s of %q", p.ID, p.Volume, m.ID, m.Volume)
+	}
+	if err != nil {
+		return nil, &seal.CorruptError{Object: m.Name, Detail: err.Error()}
 	}
 	return &p, nil
 }

@@ -8,6 +8,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/tidemark-io/tidemark/chunkstore/chunk"
@@ -38,6 +40,7 @@ type openPack struct {
 	*pack.Builder
 	seq      uint32
 	inFlight sync.WaitGroup
+	done     chan struct{} // closed when its upload ended
 }
 
 // tools are what one worker needs at a time.
@@ -74,7 +77,7 @@ func (s *Session) Put(ctx context.Context, c Chunk) (id chunk.ID, isNew bool, er
 		s.chunks.Add(1)
 	}
 	if c.Class != chunk.Patch {
-		if _, known, err := s.index.Lookup(id); err != nil || known {
+		if _, known, err := s.repo.find(ctx, id, true); err != nil || known {
 			return id, false, err
 		}
 	}
@@ -137,7 +140,7 @@ func (s *Session) newPack(class chunk.Class) (*openPack, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &openPack{Builder: b, seq: h.Seq}, nil
+	return &openPack{Builder: b, seq: h.Seq, done: make(chan struct{})}, nil
 }
 
 // send hands the lane's open pack to an upload; it waits while too many are
@@ -148,7 +151,28 @@ func (s *Session) send(l *lane) {
 	if p == nil {
 		return
 	}
-	s.up.Go(func() error { return s.fail(s.upload(s.upCtx, p)) })
+	s.room <- struct{}{} // an upload ends soon after upCtx does
+	s.mu.Lock()
+	s.sent[p] = struct{}{}
+	s.mu.Unlock()
+	go func() {
+		_ = s.fail(s.upload(s.upCtx, p)) // kept for whoever waits
+		s.mu.Lock()
+		delete(s.sent, p)
+		s.mu.Unlock()
+		close(p.done)
+		<-s.room
+	}()
+}
+
+// wait ends when the uploads have that are under way now.
+func (s *Session) wait() {
+	s.mu.Lock()
+	sent := slices.Collect(maps.Keys(s.sent))
+	s.mu.Unlock()
+	for _, p := range sent {
+		<-p.done
+	}
 }
 
 func (s *Session) upload(ctx context.Context, p *openPack) error {
@@ -195,7 +219,8 @@ func (s *Session) flush(classes ...chunk.Class) error {
 		s.send(l)
 		l.mu.Unlock()
 	}
-	return errors.Join(s.up.Wait(), s.failed())
+	s.wait()
+	return s.failed()
 }
 
 // putSegment stores an index segment; package index calls it when enough
@@ -245,24 +270,24 @@ func (l *lane) drop() {
 
 // Durable tells whether a chunk is stored in a pack that exists.
 func (s *Session) Durable(id chunk.ID) (bool, error) {
-	_, ok, err := s.location(id)
+	_, ok, err := s.location(s.upCtx, id, true)
 	return ok, err
 }
 
 // PlainLength is the length of a durable chunk.
 func (s *Session) PlainLength(id chunk.ID) (int64, error) {
-	loc, ok, err := s.location(id)
+	loc, ok, err := s.location(s.upCtx, id, false)
 	if err == nil && !ok {
 		err = &MissingChunkError{ID: id}
 	}
 	return int64(loc.Plain), err
 }
 
-func (s *Session) location(id chunk.ID) (index.Location, bool, error) {
+func (s *Session) location(ctx context.Context, id chunk.ID, writer bool) (index.Location, bool, error) {
 	if loc, ok, err := s.fresh.Lookup(id); ok || err != nil {
 		return loc, ok, err
 	}
-	return s.index.Lookup(id)
+	return s.repo.find(ctx, id, writer)
 }
 
 func (s *Session) fail(err error) error {

@@ -70,7 +70,11 @@ func (rd *Reader) at(ctx context.Context, loc index.Location, dst []byte) ([]byt
 
 // Fetch reads stored bytes of a pack.
 func (r *packs) Fetch(ctx context.Context, p index.PackID, off, n int64) ([]byte, error) {
-	return objstore.ReadRange(ctx, r.store, p.Name(), off, n)
+	b, err := objstore.ReadRange(ctx, r.store, p.Name(), off, n)
+	if err != nil {
+		return nil, lost(p.Name(), off, err)
+	}
+	return b, nil
 }
 
 // fetch is Fetch that reads packs of map nodes in larger blocks, for their
@@ -133,8 +137,7 @@ func (r *packs) cipher(ctx context.Context, p index.PackID) (*seal.PackCipher, e
 // learnCipher derives the cipher from a header that was read with other bytes.
 func (r *packs) learnCipher(p index.PackID, head []byte) (*seal.PackCipher, error) {
 	c, err := pack.Cipher(r.keyring, head)
-	var bad *seal.CorruptError
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*seal.CorruptError](err); ok {
 		bad.Object = p.Name()
 	}
 	if err != nil {
@@ -211,7 +214,7 @@ func (s *Session) ReadNode(ctx context.Context, id ChunkID) ([]byte, error) {
 		return b.([]byte), nil
 	}
 	for range 2 {
-		loc, ok, err := s.location(id)
+		loc, ok, err := s.location(ctx, id, false)
 		if err != nil {
 			return nil, err
 		}

@@ -4,11 +4,14 @@ package chunkstore
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/zeebo/blake3"
 
+	"github.com/tidemark-io/tidemark/chunkstore/objstore"
 	"github.com/tidemark-io/tidemark/chunkstore/seal"
 )
 
@@ -125,6 +128,41 @@ type TombstoneRecord struct {
 	Created time.Time `json:"created"`
 }
 
+// check holds an outcome against the number it was read under.
+func (o *OutcomeRecord) check(name string, n uint64) error {
+	switch o.State {
+	case StateCommitted, StateFenced, StateAbandoned:
+	default:
+		return &seal.CorruptError{Object: name, Detail: fmt.Sprintf("outcome %q is unknown", o.State)}
+	}
+	if o.Session != n {
+		return &seal.CorruptError{Object: name, Detail: fmt.Sprintf("is of session %d, want %d", o.Session, n)}
+	}
+	return nil
+}
+
+// same tells whether both are one writer's, with one result.
+func (o *OutcomeRecord) same(p *OutcomeRecord) bool {
+	return o.Nonce == p.Nonce && o.State == p.State && slices.EqualFunc(o.Points, p.Points, func(a, b PointMeta) bool { return a.ObjectRef == b.ObjectRef })
+}
+
+// check holds a catalogue against the epoch that names it.
+func (c *CatalogueRecord) check(name string, e *EpochRecord) error {
+	if c.Watermark != e.Watermark {
+		return &seal.CorruptError{Object: name, Detail: fmt.Sprintf("has watermark %d, its epoch says %d", c.Watermark, e.Watermark)}
+	}
+	for i := range c.Outcomes {
+		o := &c.Outcomes[i]
+		if o.Session >= c.Watermark || i > 0 && o.Session <= c.Outcomes[i-1].Session {
+			return &seal.CorruptError{Object: name, Detail: fmt.Sprintf("session %d is out of order or not below %d", o.Session, c.Watermark)}
+		}
+		if err := o.check(name, o.Session); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func sessionName(n uint64) string    { return fmt.Sprintf("sessions/%010d/open", n) }
 func outcomeName(n uint64) string    { return fmt.Sprintf("sessions/%010d/outcome", n) }
 func epochName(n uint64) string      { return fmt.Sprintf("gc/epochs/%010d", n) }
@@ -156,6 +194,18 @@ func (r *vault) openRecord(name string, sealed []byte, v any) error {
 	return nil
 }
 
+// lost says why an object that another one names could not be read. One that is
+// missing or short is damage: objects are immutable, nothing else explains it.
+func lost(name string, off int64, err error) error {
+	switch {
+	case errors.Is(err, objstore.ErrNotExist):
+		return &seal.CorruptError{Object: name, Detail: "the object is missing"}
+	case errors.Is(err, objstore.ErrShort):
+		return &seal.CorruptError{Object: name, Offset: off, Detail: err.Error()}
+	}
+	return fmt.Errorf("read %s: %w", name, err)
+}
+
 func refOf(name string, data []byte) ObjectRef {
 	sum := blake3.Sum256(data)
 	return ObjectRef{Name: name, Digest: fmt.Sprintf("%x", sum), Size: int64(len(data))}
@@ -164,7 +214,7 @@ func refOf(name string, data []byte) ObjectRef {
 // check refuses bytes that are not those the reference binds.
 func (o ObjectRef) check(data []byte) error {
 	if got := refOf(o.Name, data); got.Digest != o.Digest {
-		return &seal.CorruptError{Object: o.Name, Detail: fmt.Sprintf("stored bytes have BLAKE3 %.16s…, its outcome says %.16s…", got.Digest, o.Digest)}
+		return &seal.CorruptError{Object: o.Name, Detail: fmt.Sprintf("stored bytes have BLAKE3 %.16s…, what names it says %.16s…", got.Digest, o.Digest)}
 	}
 	return nil
 }

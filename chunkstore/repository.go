@@ -52,8 +52,8 @@ type vault struct {
 // roster is what is known of sessions and epochs; see Refresh.
 type roster struct {
 	*vault
-	dir     string // the local cache's folder for this repository
-	onEpoch func() // called with mu held when another epoch is in force
+	dir    string // the local cache's folder for this repository
+	onLoss func() // called with mu held when index segments were in force and no longer are
 
 	mu        sync.Mutex
 	outcomes  map[uint64]*OutcomeRecord // decided sessions
@@ -61,7 +61,7 @@ type roster struct {
 	end       uint64                    // the first session number that did not exist
 	epochs    uint64                    // the first epoch number that did not exist
 	epoch     *EpochRecord              // newest in force; nil before the first
-	condemned map[string]bool           // names of packs that writers must not use
+	condemned map[packKey]bool          // packs that writers must not use; replaced, never changed
 	dirty     bool                      // outcomes has news for the cache
 }
 
@@ -69,7 +69,9 @@ type roster struct {
 type packs struct {
 	*roster
 	opt         OpenOptions
-	index       *index.Cache // nil until it is asked for; guarded by mu
+	index       *index.Cache // nil until it is asked for; guarded by mu, as are the next two
+	retired     []*index.Cache
+	stale       bool // the folder of the index must go before it is used
 	meta        *metaCache
 	nodeReaders sync.Pool // of *Reader
 }
@@ -103,11 +105,14 @@ func Open(ctx context.Context, store objstore.Store, passphrase []byte, opt Open
 	if err != nil {
 		return nil, err
 	}
-	ro := &roster{vault: v, dir: dir, outcomes: map[uint64]*OutcomeRecord{}, pins: map[uint64]*SessionRecord{}, condemned: map[string]bool{}}
+	ro := &roster{vault: v, dir: dir, outcomes: map[uint64]*OutcomeRecord{}, pins: map[uint64]*SessionRecord{}}
 	r := &Repository{packs: &packs{roster: ro, opt: opt, meta: newMetaCache(opt.NodeBytes)}, private: private}
-	ro.onEpoch = r.hideCondemned
-	r.loadOutcomes()
-	if err := r.Refresh(ctx); err != nil {
+	ro.onLoss = r.retire
+	err = r.loadOutcomes(ctx)
+	if err == nil {
+		err = r.Refresh(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
@@ -115,7 +120,7 @@ func Open(ctx context.Context, store objstore.Store, passphrase []byte, opt Open
 
 // openSlots tries the passphrase on every slot that is there and not removed.
 func openSlots(ctx context.Context, store objstore.Store, passphrase, config []byte) (*seal.Keyring, error) {
-	last := error(seal.ErrWrongPassphrase)
+	last := seal.ErrWrongPassphrase
 	for n := range maxSlots {
 		slot, err := objstore.ReadAll(ctx, store, slotName(n), maxSlotSize)
 		_, gone := store.Stat(ctx, slotRemovedName(n))
@@ -161,70 +166,10 @@ func cacheDir(root, id string) (dir string, private bool, err error) {
 	return dir, false, nil
 }
 
-// Index is the local, memory-mapped index of all committed sessions, brought
-// up to date with what Refresh found. Only what is new is downloaded.
-func (r *packs) Index(ctx context.Context) (*index.Cache, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.index == nil {
-		c, err := r.openIndex()
-		if err != nil {
-			return nil, err
-		}
-		r.index = c
-		r.hideCondemned()
-	}
-	for _, n := range sortedKeys(r.outcomes) {
-		for _, s := range r.outcomes[n].Segments {
-			if r.index.Has(s.Name) {
-				continue
-			}
-			plain, err := r.readSegment(ctx, s)
-			if err != nil {
-				return nil, err
-			}
-			if err := r.index.Add(ctx, s.Name, plain); err != nil {
-				return nil, fmt.Errorf("add %s to the local index: %w", s.Name, err)
-			}
-		}
-	}
-	return r.index, nil
-}
-
-// hideCondemned makes chunks of condemned packs absent (C6). r.mu is held.
-func (r *packs) hideCondemned() {
-	r.meta.drop(metaLocation)
-	if r.index == nil {
-		return
-	}
-	condemned := r.condemned
-	if len(condemned) == 0 {
-		r.index.Exclude(nil)
-		return
-	}
-	r.index.Exclude(func(p index.PackID) bool { return condemned[p.Name()] })
-}
-
-func (r *packs) openIndex() (*index.Cache, error) {
-	dir := filepath.Join(r.dir, "index")
-	key := r.keyring.Current().CacheKey()
-	c, err := index.OpenCache(dir, key)
-	if errors.Is(err, index.ErrCacheDamaged) { // it is only a copy: start again
-		if err := os.RemoveAll(dir); err != nil {
-			return nil, fmt.Errorf("drop the damaged local index: %w", err)
-		}
-		c, err = index.OpenCache(dir, key)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open the local index: %w", err)
-	}
-	return c, nil
-}
-
 func (r *packs) readSegment(ctx context.Context, s Segment) ([]byte, error) {
 	sealed, err := objstore.ReadAll(ctx, r.store, s.Name, s.Size)
 	if err != nil {
-		return nil, fmt.Errorf("read index segment %s: %w", s.Name, err)
+		return nil, lost(s.Name, 0, err)
 	}
 	if err := s.check(sealed); err != nil {
 		return nil, err
@@ -239,28 +184,19 @@ func (r *packs) Locate(ctx context.Context, id ChunkID) (index.Location, error) 
 	if loc, ok := r.meta.get(k); ok {
 		return loc.(index.Location), nil
 	}
-	r.mu.Lock()
-	c := r.index
-	r.mu.Unlock()
-	for fresh := c == nil; ; fresh = true {
-		if fresh {
-			var err error
-			if c, err = r.Index(ctx); err != nil {
-				return index.Location{}, err
-			}
-		}
-		loc, ok, err := c.Lookup(id)
-		if err != nil {
-			return loc, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
-		}
-		if ok {
-			r.meta.put(k, loc, locationBytes)
-			return loc, nil
-		}
-		if fresh {
-			return loc, &MissingChunkError{ID: id}
+	loc, ok, err := r.find(ctx, id, false)
+	if err == nil && !ok {
+		if _, err = r.Index(ctx); err == nil {
+			loc, ok, err = r.find(ctx, id, false)
 		}
 	}
+	if err == nil && !ok {
+		err = &MissingChunkError{ID: id}
+	}
+	if err == nil {
+		r.meta.put(k, loc, locationBytes)
+	}
+	return loc, err
 }
 
 // locationBytes is what a remembered location takes in memory, roughly.
@@ -299,12 +235,18 @@ func (r *Repository) Close() error {
 	defer r.mu.Unlock()
 	var err error
 	if !r.private {
-		err = r.saveOutcomes()
+		if err = r.dropStale(); err == nil {
+			err = r.saveOutcomes()
+		}
 	}
 	if r.index != nil {
-		err = errors.Join(err, r.index.Close())
+		r.retired = append(r.retired, r.index)
 		r.index = nil
 	}
+	for _, c := range r.retired {
+		err = errors.Join(err, c.Close())
+	}
+	r.retired = nil
 	if r.private {
 		err = errors.Join(err, os.RemoveAll(r.dir))
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,19 +56,23 @@ func resolve(metas []PointMeta, spec string) (PointMeta, error) {
 	if when == "latest" {
 		return own[len(own)-1], nil
 	}
-	if n, err := strconv.Atoi(when); err == nil && strings.HasPrefix(when, "-") {
-		if -n >= len(own) {
+	if back, ok := strings.CutPrefix(when, "-"); ok {
+		n, err := strconv.ParseUint(back, 10, 64)
+		if err != nil && !errors.Is(err, strconv.ErrRange) {
+			return PointMeta{}, fmt.Errorf("%w: %q is no number of points before the latest", ErrNoPoint, when)
+		}
+		if err != nil || n >= uint64(len(own)) {
 			return PointMeta{}, fmt.Errorf("%w: volume %q has %d, so @-%d reaches the oldest", ErrNoPoint, volume, len(own), len(own)-1)
 		}
-		return own[len(own)-1+n], nil
+		return own[len(own)-1-int(n)], nil
 	}
 	end, err := parseWhen(when)
 	if err != nil {
 		return PointMeta{}, err
 	}
-	for i := len(own) - 1; i >= 0; i-- {
-		if own[i].Created.Before(end) {
-			return own[i], nil
+	for _, m := range slices.Backward(own) {
+		if m.Created.Before(end) {
+			return m, nil
 		}
 	}
 	return PointMeta{}, fmt.Errorf("%w: the oldest of volume %q was made at %s", ErrNoPoint, volume, own[0].Created.Local().Format(time.RFC3339))

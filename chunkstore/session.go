@@ -10,13 +10,13 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
+	"unicode/utf8"
 
 	"github.com/tidemark-io/tidemark/chunkstore/chunk"
 	"github.com/tidemark-io/tidemark/chunkstore/index"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore/meter"
+	"github.com/tidemark-io/tidemark/chunkstore/pack"
 )
 
 // Errors of a session's end.
@@ -59,11 +59,10 @@ type Session struct {
 	store  *meter.Store
 	rec    SessionRecord
 	opt    SessionOptions
-	index  *index.Cache
 	fresh  *index.Fresh
 	lanes  [chunk.Map + 1]*lane
 	tools  sync.Pool
-	up     errgroup.Group
+	room   chan struct{} // one token per upload under way
 	upCtx  context.Context
 	cancel context.CancelFunc
 
@@ -81,13 +80,18 @@ type Session struct {
 	seq       atomic.Uint32
 
 	mu       sync.Mutex
+	sent     map[*openPack]struct{} // uploads under way
 	segments []Segment
 	err      error
 }
 
 // Begin creates the session (and so pins the base), then reads the base's
-// tombstone, the epochs and the sessions since the base: in that order (C3).
+// tombstone, the epochs and the sessions since the base: in that order (C3). A
+// number that a collector folded meanwhile is void, whatever is created under it.
 func (r *Repository) Begin(ctx context.Context, opt SessionOptions) (*Session, error) {
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
 	if err := r.proveCreateOnce(ctx); err != nil {
 		return nil, err
 	}
@@ -102,12 +106,19 @@ func (r *Repository) Begin(ctx context.Context, opt SessionOptions) (*Session, e
 	if opt.Base != nil {
 		rec.Base = &PointRef{ID: opt.Base.ID, Session: opt.Base.Session}
 	}
-	put, err := r.createOpen(ctx, &rec)
-	if err != nil {
-		return nil, fmt.Errorf("begin session: %w", err)
-	}
-	if err := r.Refresh(ctx); err != nil {
-		return nil, err
+	var put int64
+	for void := true; void; {
+		n, err := r.createOpen(ctx, &rec)
+		if err != nil {
+			return nil, fmt.Errorf("begin session: %w", err)
+		}
+		put += n
+		if err := r.Refresh(ctx); err != nil {
+			return nil, err
+		}
+		r.mu.Lock()
+		void = rec.Session < r.watermark()
+		r.mu.Unlock()
 	}
 	s, err := r.newSession(ctx, rec, opt, nil)
 	if err == nil {
@@ -116,21 +127,38 @@ func (r *Repository) Begin(ctx context.Context, opt SessionOptions) (*Session, e
 	return s, err
 }
 
-// proveCreateOnce creates the config once more, with the very bytes it has. A
-// store that lets this succeed overwrites, and nothing in here would be safe.
+const maxVolumeName = 1024
+
+// check refuses names that the format can't hold as they are: JSON would change
+// what is no UTF-8, and the volume would be another one when it is read again.
+func (o *SessionOptions) check() error {
+	switch {
+	case o.Volume == "" || len(o.Volume) > maxVolumeName || !utf8.ValidString(o.Volume):
+		return fmt.Errorf("volume name %.40q is empty, longer than %d bytes or not UTF-8", o.Volume, maxVolumeName)
+	case len(o.Domain) > pack.MaxDomain || !utf8.ValidString(o.Domain):
+		return fmt.Errorf("deduplication domain %.40q is longer than %d bytes or not UTF-8", o.Domain, pack.MaxDomain)
+	}
+	return nil
+}
+
+// proveCreateOnce sees the store refuse to create a name again, or nothing in
+// here would be safe. What lies under the name counts for nothing, and each
+// proof has bytes of its own: a put that was tried again may find its own.
 func (r *vault) proveCreateOnce(ctx context.Context) error {
 	if r.proven.Load() {
 		return nil
 	}
-	err := r.store.Put(ctx, configName, objstore.Body{r.configRaw})
-	if err == nil {
-		return fmt.Errorf("%s: %w", r.store, ErrOverwrites)
+	for range 2 { // the first proof ever creates the object
+		err := r.store.Put(ctx, proofName, objstore.Body{[]byte(rand.Text())})
+		if errors.Is(err, objstore.ErrExists) {
+			r.proven.Store(true)
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("prove that the store creates names once: %w", err)
+		}
 	}
-	if !errors.Is(err, objstore.ErrExists) {
-		return fmt.Errorf("prove that the store creates names once: %w", err)
-	}
-	r.proven.Store(true)
-	return nil
+	return fmt.Errorf("%s: %w", r.store, ErrOverwrites)
 }
 
 // createOpen wins the next free session number and tells how many bytes it put.
@@ -139,7 +167,7 @@ func (r *roster) createOpen(ctx context.Context, rec *SessionRecord) (int64, err
 		return 0, err
 	}
 	r.mu.Lock()
-	rec.Session = r.end
+	rec.Session = max(r.end, r.watermark())
 	r.mu.Unlock()
 	for {
 		name := sessionName(rec.Session)
@@ -148,24 +176,48 @@ func (r *roster) createOpen(ctx context.Context, rec *SessionRecord) (int64, err
 			return 0, err
 		}
 		err = r.store.Put(ctx, name, objstore.Body{data})
-		if !errors.Is(err, objstore.ErrExists) {
-			return int64(len(data)), err
+		if err == nil {
+			return int64(len(data)), nil
 		}
-		rec.Session++ // somebody else's; the next one
+		if !errors.Is(err, objstore.ErrExists) {
+			return 0, err
+		}
+		// What is refused must be there to be read, or the store lies and this
+		// would go on for ever; and it may be our own, if the answer was lost.
+		there, err := r.readOpen(ctx, rec.Session)
+		if err != nil {
+			return 0, err
+		}
+		if there.Nonce == rec.Nonce {
+			return int64(len(data)), nil
+		}
+		rec.Session++
 	}
 }
 
 // Resume continues a session that a killed process of this machine left
 // undecided. known are the packs that its journal saw become durable.
 func (r *Repository) Resume(ctx context.Context, number uint64, nonce string, opt SessionOptions, known Packs) (*Session, error) {
+	if err := r.proveCreateOnce(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.Refresh(ctx); err != nil {
 		return nil, err
 	}
+	r.mu.Lock()
+	folded := number < r.watermark()
+	r.mu.Unlock()
+	if folded {
+		return nil, fmt.Errorf("session %d: %w", number, ErrDecided)
+	}
 	rec, err := r.readOpen(ctx, number)
+	if errors.Is(err, objstore.ErrNotExist) {
+		return nil, fmt.Errorf("session %d: %w", number, ErrForeign)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if rec.Nonce != nonce || rec.Volume != opt.Volume || rec.Domain != opt.Domain {
+	if rec.Nonce != nonce || rec.Volume != opt.Volume || rec.Domain != opt.Domain || !rec.pins(opt.Base) {
 		return nil, fmt.Errorf("session %d: %w", number, ErrForeign)
 	}
 	if o, err := r.readOutcome(ctx, number); err != nil || o != nil {
@@ -174,12 +226,19 @@ func (r *Repository) Resume(ctx context.Context, number uint64, nonce string, op
 	return r.newSession(ctx, *rec, opt, known)
 }
 
+// pins tells whether the session was announced with this base, or with none.
+func (s *SessionRecord) pins(base *Point) bool {
+	if s.Base == nil || base == nil {
+		return s.Base == nil && base == nil
+	}
+	return s.Base.ID == base.ID
+}
+
 func (r *Repository) newSession(ctx context.Context, rec SessionRecord, opt SessionOptions, known Packs) (*Session, error) {
-	ix, err := r.Index(ctx)
-	if err != nil {
+	if _, err := r.Index(ctx); err != nil {
 		return nil, err
 	}
-	s := &Session{repo: r, store: meter.Wrap(r.store), rec: rec, opt: opt, index: ix}
+	s := &Session{repo: r, store: meter.Wrap(r.store), rec: rec, opt: opt, sent: map[*openPack]struct{}{}}
 	if err := s.checkBase(ctx); err != nil {
 		return nil, err
 	}
@@ -187,11 +246,8 @@ func (r *Repository) newSession(ctx context.Context, rec SessionRecord, opt Sess
 	for c := chunk.Base; c <= chunk.Map; c++ {
 		s.lanes[c] = &lane{class: c}
 	}
-	upCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s.cancel = cancel
-	context.AfterFunc(ctx, cancel) // a cancelled backup stops its uploads
-	s.upCtx = upCtx
-	s.up.SetLimit(max(1, opt.Budget.Uploads))
+	s.upCtx, s.cancel = context.WithCancel(ctx) // a cancelled backup stops its uploads
+	s.room = make(chan struct{}, max(1, opt.Budget.Uploads))
 	s.fresh = index.NewFresh(r.dir, min(max(1024, opt.Budget.FreshEntries), index.MaxEntries), s.putSegment)
 	if err := s.adopt(known); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -256,7 +312,7 @@ func (r *roster) Forgotten(ctx context.Context, id string) (bool, error) {
 func (r *roster) extendedBefore(ctx context.Context, base PointRef, number uint64) (bool, error) {
 	for n := base.Session + 1; n < number; n++ {
 		r.mu.Lock()
-		o := r.outcomes[n]
+		o, folded := r.outcomes[n], n < r.watermark()
 		r.mu.Unlock()
 		if o != nil {
 			for _, p := range o.Points {
@@ -266,14 +322,17 @@ func (r *roster) extendedBefore(ctx context.Context, base PointRef, number uint6
 			}
 			continue
 		}
-		rec, err := r.readOpen(ctx, n)
-		if errors.Is(err, objstore.ErrNotExist) {
-			continue // folded away by a collector
+		if folded {
+			continue // void: it can never count
 		}
-		if err != nil {
+		rec, err := r.readOpen(ctx, n)
+		missing := errors.Is(err, objstore.ErrNotExist)
+		if err != nil && !missing {
 			return false, err
 		}
-		if rec.Base != nil && rec.Base.ID == base.ID {
+		// One that should be there and is not may have had this base: a branch
+		// too many costs little.
+		if missing || rec.Base != nil && rec.Base.ID == base.ID {
 			return true, nil
 		}
 	}
@@ -306,7 +365,7 @@ func (s *Session) Stats() Stats {
 // undecided unless Commit succeeded, so that it can be resumed.
 func (s *Session) Close() error {
 	s.cancel()
-	_ = s.up.Wait() // its error was the caller's already, or is the cancellation
+	s.wait()
 	for _, l := range s.lanes {
 		if l != nil {
 			l.drop()

@@ -5,6 +5,7 @@ package chunkstore
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -56,38 +57,50 @@ func (r *Repository) Survey(ctx context.Context, points []*Point) (*UsageRecord,
 
 // PublishUsage makes a survey the one in force by creating the next epoch. It
 // condemns nothing; what the epoch before had in force stays so.
-func (r *Repository) PublishUsage(ctx context.Context, u *UsageRecord) error {
+func (r *roster) PublishUsage(ctx context.Context, u *UsageRecord) error {
+	name := "gc/usage/" + rand.Text()
+	data, err := r.sealRecord(name, u)
+	if err != nil {
+		return err
+	}
+	if err := r.store.Put(ctx, name, objstore.Body{data}); err != nil {
+		return fmt.Errorf("store usage: %w", err)
+	}
+	ref := refOf(name, data)
 	for {
 		if err := r.refreshEpochs(ctx); err != nil {
 			return err
 		}
-		e := EpochRecord{Epoch: r.epochs, Created: r.now().UTC()}
-		if r.epoch != nil {
-			e.Condemned, e.Catalogue, e.Watermark = r.epoch.Condemned, r.epoch.Catalogue, r.epoch.Watermark
-		}
-		name := fmt.Sprintf("gc/usage/%010d-%d", e.Epoch, e.Created.UnixNano())
-		data, err := r.sealRecord(name, u)
-		if err != nil {
-			return err
-		}
-		if err := r.store.Put(ctx, name, objstore.Body{data}); err != nil {
-			return fmt.Errorf("store usage: %w", err)
-		}
-		ref := refOf(name, data)
+		e := r.nextEpoch()
 		e.Usage = &ref
-		data, err = r.sealRecord(epochName(e.Epoch), e)
+		data, err := r.sealRecord(epochName(e.Epoch), e)
 		if err != nil {
 			return err
 		}
 		err = r.store.Put(ctx, epochName(e.Epoch), objstore.Body{data})
-		if errors.Is(err, objstore.ErrExists) {
-			continue // another collector was faster: build on its epoch
-		}
-		if err != nil {
+		if err != nil && !errors.Is(err, objstore.ErrExists) {
 			return fmt.Errorf("store epoch: %w", err)
 		}
-		return r.refreshEpochs(ctx)
+		if rerr := r.refreshEpochs(ctx); rerr != nil || err == nil {
+			return rerr
+		}
+		// Another collector was faster: build on its epoch. One that can't be read
+		// is not there, and the store lies.
+		if r.nextEpoch().Epoch == e.Epoch {
+			return fmt.Errorf("store epoch %d: %w, and can't be read", e.Epoch, err)
+		}
 	}
+}
+
+// nextEpoch is an epoch that leaves in force what is.
+func (r *roster) nextEpoch() EpochRecord {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := EpochRecord{Epoch: r.epochs, Created: r.now().UTC()}
+	if r.epoch != nil {
+		e.Condemned, e.Catalogue, e.Watermark = r.epoch.Condemned, r.epoch.Catalogue, r.epoch.Watermark
+	}
+	return e
 }
 
 // survey collects, per chunk, which of its bytes extents map.
@@ -153,15 +166,11 @@ type packTally struct {
 // record turns live plaintext into live stored bytes: a pack's stored bytes in
 // the proportion in which its plaintext is live.
 func (s *survey) record(ctx context.Context) (*UsageRecord, error) {
-	ix, err := s.repo.Index(ctx)
-	if err != nil {
-		return nil, err
-	}
 	packs := map[index.PackID]*packTally{}
 	for id, l := range s.live {
-		loc, ok, err := ix.Lookup(id)
-		if err != nil || !ok {
-			return nil, errors.Join(err, &MissingChunkError{ID: id})
+		loc, err := s.repo.Locate(ctx, id)
+		if err != nil {
+			return nil, err
 		}
 		t := packs[loc.Pack]
 		if t == nil {
@@ -169,8 +178,10 @@ func (s *survey) record(ctx context.Context) (*UsageRecord, error) {
 			packs[loc.Pack] = t
 		}
 		t.Shared = t.Shared || l.shared || t.volume != l.volume
-		t.Live += l.total() * int64(loc.Stored) / int64(loc.Plain)
-		t.Newest += l.newest * int64(loc.Stored) / int64(loc.Plain)
+		live := l.total()
+		t.Live += live * int64(loc.Stored) / int64(loc.Plain)
+		// A chunk that a point maps twice is needed once.
+		t.Newest += min(l.newest, live) * int64(loc.Stored) / int64(loc.Plain)
 	}
 	u := &UsageRecord{Volumes: map[string]VolumeUsage{}}
 	for id, t := range packs {
