@@ -44,9 +44,9 @@ func (c *collector) event(ctx context.Context, e event) error {
 func (c *collector) take(j *chunkJob) {
 	at := uint32(0)
 	for _, p := range j.pieces {
-		birth := p.birth
-		if birth == 0 {
-			birth = c.b.session.Number()
+		birth := c.b.session.Number()
+		if p.birth != 0 {
+			birth = p.birth - 1
 		}
 		c.pending = append(c.pending, imagemap.Extent{Off: p.off, Len: p.n, Chunk: j.id, ChunkOff: at, Birth: birth})
 		at += uint32(p.n)

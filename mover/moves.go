@@ -30,7 +30,7 @@ type moves []move
 
 type move struct {
 	blockdiff.Range
-	birth uint64
+	birth uint64 // session number plus one, for 0 is both a session and "in this one"
 }
 
 func (m moves) ranges() blockdiff.Ranges {
@@ -55,7 +55,7 @@ func (m moves) within(off, n int64) blockdiff.Ranges {
 	return blockdiff.Normalize(out)
 }
 
-// split calls fn for each part of [off, off+n): moved ones with their birth,
+// split calls fn for each part of [off, off+n): moved ones with their birth (plus one),
 // the others with 0.
 func (m moves) split(off, n int64, fn func(off, n int64, birth uint64)) {
 	end := off + n
@@ -191,7 +191,7 @@ func addMoves(ctx context.Context, src imagemap.Source, m imagemap.Map, id chunk
 			return n, err
 		}
 		if e.Chunk == id {
-			*out = append(*out, move{Range: blockdiff.Range{Offset: e.Off, Length: e.Len}, birth: e.Birth})
+			*out = append(*out, move{Range: blockdiff.Range{Offset: e.Off, Length: e.Len}, birth: e.Birth + 1})
 			n += e.Len
 		}
 	}

@@ -17,7 +17,7 @@ import (
 // piece is a contiguous part of the volume on its way into chunks.
 type piece struct {
 	off, n int64
-	birth  uint64 // 0: changed in this session; else moved unchanged, born then
+	birth  uint64 // 0: changed in this session; else moved unchanged, born in session birth-1
 	data   []byte // patches only: where it lies in the slab
 }
 
@@ -55,7 +55,7 @@ type slabWorker struct {
 type placed struct {
 	off   int64
 	data  []byte
-	birth uint64 // 0: changed; else to be moved unchanged
+	birth uint64 // 0: changed; else to be moved unchanged, born in session birth-1
 }
 
 func (p placed) part(r blockdiff.Range, birth uint64) placed {
