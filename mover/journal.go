@@ -318,7 +318,7 @@ func cutByte(b []byte, sep byte) (before, after []byte, ok bool) {
 
 // replay calls fn for each whole record from the beginning.
 func (j *journal) replay(fn func(kind byte, payload []byte) error) error {
-	r := bufio.NewReaderSize(io.NewSectionReader(j.f, 0, 1<<62), 256<<10)
+	r := bufio.NewReaderSize(io.NewSectionReader(j.f, 0, 1<<62), 64<<10)
 	var head [9]byte
 	var payload []byte
 	for {
