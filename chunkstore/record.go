@@ -195,12 +195,12 @@ func (r *vault) openRecord(name string, sealed []byte, v any) error {
 }
 
 // lost says why an object that another one names could not be read. One that is
-// missing or short is damage: objects are immutable, nothing else explains it.
+// missing, short or long is damage: objects are immutable, nothing else explains it.
 func lost(name string, off int64, err error) error {
 	switch {
 	case errors.Is(err, objstore.ErrNotExist):
 		return &seal.CorruptError{Object: name, Detail: "the object is missing"}
-	case errors.Is(err, objstore.ErrShort):
+	case errors.Is(err, objstore.ErrShort), errors.Is(err, objstore.ErrTooLarge):
 		return &seal.CorruptError{Object: name, Offset: off, Detail: err.Error()}
 	}
 	return fmt.Errorf("read %s: %w", name, err)

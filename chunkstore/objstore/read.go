@@ -10,8 +10,12 @@ import (
 	"io"
 )
 
-// ReadAll reads a whole object of at most limit bytes; a larger one is an error
-// before it is in memory.
+// ErrTooLarge (of class Permanent) means that an object has more bytes than its
+// reader allows.
+var ErrTooLarge = errors.New("object is too large")
+
+// ReadAll reads a whole object of at most limit bytes; a larger one is
+// ErrTooLarge before it is in memory.
 func ReadAll(ctx context.Context, s Store, name string, limit int64) ([]byte, error) {
 	r, err := s.Get(ctx, name, 0, -1)
 	if err != nil {
@@ -23,7 +27,7 @@ func ReadAll(ctx context.Context, s Store, name string, limit int64) ([]byte, er
 		return nil, err
 	}
 	if int64(buf.Len()) > limit {
-		return nil, &Error{Op: "get", Name: name, Err: fmt.Errorf("object is larger than the %d bytes allowed", limit)}
+		return nil, &Error{Op: "get", Name: name, Err: fmt.Errorf("%w: larger than the %d bytes allowed", ErrTooLarge, limit)}
 	}
 	return buf.Bytes(), nil
 }
