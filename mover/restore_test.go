@@ -17,6 +17,7 @@ import (
 	"github.com/tidemark-io/tidemark/blockio"
 	"github.com/tidemark-io/tidemark/blockio/looptest"
 	"github.com/tidemark-io/tidemark/chunkstore"
+	"github.com/tidemark-io/tidemark/chunkstore/imagemap"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore/mem"
 )
@@ -375,4 +376,14 @@ func TestRestoreEndsWithItsContext(t *testing.T) {
 			t.Errorf("cancelled restore %+v: %v", opt, err)
 		}
 	}
+}
+
+// extentAt finds what maps an offset of a point's volume.
+func (l *lab) extentAt(p *chunkstore.Point, at int64) imagemap.Extent {
+	l.t.Helper()
+	es, err := imagemap.Lookup(l.t.Context(), l.repo, p.Map, at, 1)
+	if err != nil || len(es) != 1 {
+		l.t.Fatalf("what maps %d: %v, %v", at, es, err)
+	}
+	return es[0]
 }

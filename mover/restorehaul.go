@@ -5,6 +5,7 @@ package mover
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -213,7 +214,7 @@ func (h *haul) fetch(ctx context.Context, j *haulJob) error {
 	}
 	var err error
 	if j.pack.cipher, err = h.repo.LearnCipher(j.pack.id, head[:pack.HeaderSize]); err != nil {
-		return err
+		return fmt.Errorf("open %s: %w", j.pack.name, err)
 	}
 	close(j.pack.ready)
 	return nil
