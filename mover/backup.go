@@ -215,6 +215,10 @@ func (b *backup) run(ctx context.Context) (*chunkstore.Point, error) {
 	if errors.As(err, &lie) { // make it right by fingerprint, loudly (M2)
 		b.convict(lie)
 		b.warn(lie.Error() + "; the whole volume is compared instead")
+		head := b.journalHeader(nil) // whoever goes on after a kill must know
+		if err := b.journal.begin(&head); err != nil {
+			return nil, err
+		}
 		v = verdict{mode: modeCompare, source: SourceFingerprint, reason: lie.Error()}
 		if err := b.restart(ctx); err != nil {
 			return nil, err
