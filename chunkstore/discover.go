@@ -164,22 +164,35 @@ func (r *vault) readRef(ctx context.Context, ref ObjectRef, v any) error {
 	return r.openRecord(ref.Name, data, v)
 }
 
-// findEnd advances r.end to the first session number that does not exist.
+// findEnd advances r.end to the first session number that does not exist. There
+// usually is nothing new, so it asks for one number first, then for a list, and
+// only where that lags for many numbers at once.
 func (r *roster) findEnd(ctx context.Context) error {
 	r.mu.Lock()
 	end := r.end
 	r.mu.Unlock()
-	for {
-		found, err := r.existing(ctx, end)
+	for width := 1; ; width = probeWidth {
+		found, err := r.existing(ctx, end, width)
 		if err != nil {
 			return err
 		}
 		end += uint64(found)
-		if found < probeWidth {
+		if found < width {
 			break
 		}
-		if end, err = r.listedEnd(ctx, end); err != nil {
+		if width > 1 {
+			continue
+		}
+		listed, err := r.listedEnd(ctx, end)
+		if err != nil {
 			return err
+		}
+		if found, err = r.existing(ctx, listed, 1); err != nil {
+			return err
+		}
+		end = listed + uint64(found)
+		if found == 0 {
+			break
 		}
 	}
 	r.mu.Lock()
@@ -207,33 +220,23 @@ func (r *vault) listedEnd(ctx context.Context, end uint64) (uint64, error) {
 	return end, ctx.Err()
 }
 
-// existing counts how many of the next probeWidth sessions exist without a gap.
-func (r *roster) existing(ctx context.Context, from uint64) (int, error) {
-	// One probe first: there usually is nothing new.
-	var there [probeWidth]bool
-	probe := func(ctx context.Context, i int) error {
-		_, err := r.store.Stat(ctx, sessionName(from+uint64(i)))
-		if errors.Is(err, objstore.ErrNotExist) {
-			return nil
-		}
-		there[i] = err == nil
-		return err
-	}
-	if err := probe(ctx, 0); err != nil || !there[0] {
-		return 0, err
-	}
-	g, gctx := errgroup.WithContext(ctx)
-	for i := 1; i < probeWidth; i++ {
-		g.Go(func() error { return probe(gctx, i) })
+// existing counts how many of the next sessions, up to width, exist without a gap.
+func (r *vault) existing(ctx context.Context, from uint64, width int) (int, error) {
+	there := make([]bool, width)
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range there {
+		g.Go(func() (err error) {
+			there[i], err = exists(ctx, r.store, sessionName(from+uint64(i)))
+			return err
+		})
 	}
 	if err := g.Wait(); err != nil {
 		return 0, err
 	}
-	n := slices.Index(there[:], false)
-	if n < 0 {
-		n = probeWidth
+	if n := slices.Index(there, false); n >= 0 {
+		return n, nil
 	}
-	return n, nil
+	return width, nil
 }
 
 // readOutcomes asks for the outcome of every session that had none, and tells

@@ -176,19 +176,21 @@ func (r *roster) createOpen(ctx context.Context, rec *SessionRecord) (int64, err
 			return 0, err
 		}
 		err = r.store.Put(ctx, name, objstore.Body{data})
-		if err == nil {
-			return int64(len(data)), nil
+		won := err == nil
+		if errors.Is(err, objstore.ErrExists) {
+			// What is refused must be there to be read, or the store lies and this
+			// would go on for ever; and it may be our own, if the answer was lost.
+			var there *SessionRecord
+			there, err = r.readOpen(ctx, rec.Session)
+			won = err == nil && there.Nonce == rec.Nonce
 		}
-		if !errors.Is(err, objstore.ErrExists) {
-			return 0, err
-		}
-		// What is refused must be there to be read, or the store lies and this
-		// would go on for ever; and it may be our own, if the answer was lost.
-		there, err := r.readOpen(ctx, rec.Session)
 		if err != nil {
 			return 0, err
 		}
-		if there.Nonce == rec.Nonce {
+		r.mu.Lock()
+		r.end = max(r.end, rec.Session+1)
+		r.mu.Unlock()
+		if won {
 			return int64(len(data)), nil
 		}
 		rec.Session++
