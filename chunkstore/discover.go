@@ -97,6 +97,7 @@ func (r *roster) enterEpoch(ctx context.Context, e *EpochRecord) error {
 			condemned[k] = true
 		}
 	}
+	lost := false
 	if e.Catalogue != nil {
 		var c CatalogueRecord
 		if err := r.readRef(ctx, *e.Catalogue, &c); err != nil {
@@ -105,11 +106,10 @@ func (r *roster) enterEpoch(ctx context.Context, e *EpochRecord) error {
 		if err := c.check(e.Catalogue.Name, e); err != nil {
 			return err
 		}
-		if r.fold(&c) {
-			r.onLoss()
-		}
+		lost = r.fold(&c)
 	}
 	r.epoch, r.condemned = e, condemned
+	r.onChange(lost)
 	return nil
 }
 

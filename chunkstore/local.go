@@ -78,7 +78,7 @@ func (r *roster) loadOutcomes(ctx context.Context) error {
 			delete(r.outcomes, n)
 		}
 	}
-	r.onLoss()
+	r.onChange(true)
 	return nil
 }
 
@@ -124,7 +124,14 @@ func (r *packs) retire() {
 		r.index = nil
 	}
 	r.stale = true
+}
+
+// reconsider forgets what another epoch may have made untrue. r.mu is held.
+func (r *packs) reconsider(lost bool) {
 	r.meta.drop(metaLocation)
+	if lost {
+		r.retire()
+	}
 }
 
 // dropStale removes from the disk what retire took out of use. r.mu is held.

@@ -52,8 +52,10 @@ type vault struct {
 // roster is what is known of sessions and epochs; see Refresh.
 type roster struct {
 	*vault
-	dir    string // the local cache's folder for this repository
-	onLoss func() // called with mu held when index segments were in force and no longer are
+	dir string // the local cache's folder for this repository
+	// onChange is called with mu held when another epoch comes into force. lost
+	// says that index segments were in force and no longer are.
+	onChange func(lost bool)
 
 	mu        sync.Mutex
 	outcomes  map[uint64]*OutcomeRecord // decided sessions
@@ -107,7 +109,7 @@ func Open(ctx context.Context, store objstore.Store, passphrase []byte, opt Open
 	}
 	ro := &roster{vault: v, dir: dir, outcomes: map[uint64]*OutcomeRecord{}, pins: map[uint64]*SessionRecord{}}
 	r := &Repository{packs: &packs{roster: ro, opt: opt, meta: newMetaCache(opt.NodeBytes)}, private: private}
-	ro.onLoss = r.retire
+	ro.onChange = r.reconsider
 	err = r.loadOutcomes(ctx)
 	if err == nil {
 		err = r.Refresh(ctx)
@@ -184,17 +186,22 @@ func (r *packs) Locate(ctx context.Context, id ChunkID) (index.Location, error) 
 	if loc, ok := r.meta.get(k); ok {
 		return loc.(index.Location), nil
 	}
-	loc, ok, err := r.find(ctx, id, false)
+	loc, ok, err := r.find(ctx, id, true)
 	if err == nil && !ok {
 		if _, err = r.Index(ctx); err == nil {
-			loc, ok, err = r.find(ctx, id, false)
+			loc, ok, err = r.find(ctx, id, true)
 		}
+	}
+	if ok && err == nil {
+		r.meta.put(k, loc, locationBytes)
+		return loc, nil
+	}
+	// A condemned pack is good enough to read, and not to be remembered.
+	if err == nil {
+		loc, ok, err = r.find(ctx, id, false)
 	}
 	if err == nil && !ok {
 		err = &MissingChunkError{ID: id}
-	}
-	if err == nil {
-		r.meta.put(k, loc, locationBytes)
 	}
 	return loc, err
 }
