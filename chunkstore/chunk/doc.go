@@ -9,8 +9,10 @@
 //	name        ID      32 bytes: BLAKE3 of the chunk's whole plaintext, keyed
 //	                    with a 32-byte key that belongs to a deduplication
 //	                    domain. Written as 64 lower-case hexadecimal digits.
-//	digest      Digest  the first 8 bytes, read little endian, of BLAKE3 of one
-//	                    piece's plaintext, keyed with another key of the domain.
+//	digest      Digest  the first 8 bytes, read little endian, of the GMAC tag of
+//	                    one piece's plaintext (AES-256-GCM, empty plaintext, the
+//	                    piece as additional data, nonce of 12 zero bytes) under
+//	                    another key of the domain.
 //	class       Class   1 base, 2 patch, 3 map
 //	frame       65,536  bytes of a chunk's plaintext that are compressed and
 //	                    sealed together; the last frame of a chunk is shorter

@@ -16,7 +16,7 @@
 //	"tidemark v1 record"        master              record key
 //	"tidemark v1 pack"          master              pack key
 //	"tidemark v1 chunk name"    master ‖ domain     keyed BLAKE3 of chunks (chunk.Namer)
-//	"tidemark v1 digest"        master ‖ domain     keyed BLAKE3 of pieces (chunk.Digester)
+//	"tidemark v1 digest"        master ‖ domain     GMAC of pieces (chunk.Digester)
 //	"tidemark v1 volume"        master              keyed BLAKE3 of a volume's name, 16 bytes
 //	"tidemark v1 polynomial"    master              unbounded output, read as 8-byte little-endian
 //	                                                words until one, cut to degree 53 with its top
