@@ -136,7 +136,7 @@ func TestCatalogue(t *testing.T) {
 	s := mem.New()
 	initRepo(t, s)
 	r := openRepo(t, s, "")
-	cache := fast(t)
+	cache := t.TempDir()
 	want := history{}
 	var points []*Point
 	for i := range uint64(3) {

@@ -135,8 +135,7 @@ func (s *Session) Commit(ctx context.Context, p *Point) error {
 		return fmt.Errorf("store point: it has %d bytes, at most %d can be read back", len(data), maxPointSize)
 	}
 	if err := s.store.Put(ctx, name, objstore.Body{data}); err != nil {
-		// The name is random and the bytes hold a salt: what is there and equal is ours.
-		if same, serr := objstore.Same(ctx, s.repo.store, name, objstore.Body{data}); serr != nil || !same {
+		if err := s.stored(ctx, name, objstore.Body{data}, err); err != nil {
 			return fmt.Errorf("store point: %w", err)
 		}
 	}

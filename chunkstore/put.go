@@ -187,9 +187,10 @@ func (s *Session) upload(ctx context.Context, p *openPack) error {
 	}
 	defer f.Release()
 	id := index.PackID{Session: f.Header.Session, Seq: f.Header.Seq, Hash: f.Hash, Size: uint32(f.Size), Class: f.Header.Class}
-	err = s.store.Put(ctx, id.Name(), objstore.Body(f.Body))
-	if err != nil && !errors.Is(err, objstore.ErrExists) { // the name holds the hash: what exists is the same bytes
-		return fmt.Errorf("store pack: %w", err)
+	if err := s.store.Put(ctx, id.Name(), objstore.Body(f.Body)); err != nil {
+		if err := s.stored(ctx, id.Name(), f.Body, err); err != nil {
+			return fmt.Errorf("store pack: %w", err)
+		}
 	}
 	s.packs.Add(1)
 	s.packBytes.Add(f.Size)
@@ -207,6 +208,19 @@ func (s *Session) upload(ctx context.Context, p *openPack) error {
 		if err := s.fresh.Done(ctx, loc.ID, loc); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// stored forgives a failed put of bytes that are there all the same: an answer
+// was lost. It looks, for a store that only says so would lose them.
+func (s *Session) stored(ctx context.Context, name string, body objstore.Body, failure error) error {
+	if !errors.Is(failure, objstore.ErrExists) {
+		return failure
+	}
+	same, err := objstore.Same(ctx, s.repo.store, name, body)
+	if err != nil || !same {
+		return errors.Join(failure, err)
 	}
 	return nil
 }
