@@ -21,11 +21,11 @@ type piece struct {
 	data   []byte // patches only: where it lies in the slab
 }
 
-// block is a stretch of the stream that is cut by content: bytes side by side
-// in the slab, with the pieces of the volume they came from.
+// block is a stretch of the stream that is cut by content: the parts lie in the
+// slab, around holes, and count as if they lay side by side.
 type block struct {
-	data   []byte
-	pieces []piece
+	parts  [][]byte
+	pieces []piece // of the volume, one for each part
 	cuts   cdc.Cuts
 }
 
@@ -88,7 +88,7 @@ func (w *slabWorker) work(ctx context.Context, s *slab) error {
 	}
 	w.sort(s)
 	for i := range s.blocks {
-		w.scanner.Scan(s.blocks[i].data, &s.blocks[i].cuts)
+		w.scanner.ScanParts(s.blocks[i].parts, &s.blocks[i].cuts)
 	}
 	return nil
 }
@@ -185,9 +185,7 @@ func (w *slabWorker) checkMoved(ctx context.Context) error {
 	return nil
 }
 
-// sort sends long runs to blocks, short ones to patches, zeros to holes. A
-// block is made contiguous inside the slab's own buffer: it begins in place and
-// what follows a hole moves down, so no byte lands on another that is needed.
+// sort sends long runs to blocks, short ones to patches, zeros to holes.
 func (w *slabWorker) sort(s *slab) {
 	open := false // a block that the next long run may continue
 	for _, r := range w.runs {
@@ -210,16 +208,16 @@ func (w *slabWorker) sort(s *slab) {
 
 // extend adds data to the slab's last block, or begins one after a hole of longRun.
 func (s *slab) extend(vol int64, data []byte, open bool) {
+	p := piece{off: vol, n: int64(len(data))}
 	if open {
 		b := &s.blocks[len(s.blocks)-1]
 		last := b.pieces[len(b.pieces)-1]
 		if vol-(last.off+last.n) < longRun {
-			b.data = append(b.data, data...) // its capacity is the slab: moves down, or stays
-			b.pieces = appendPiece(b.pieces, piece{off: vol, n: int64(len(data))})
+			b.parts, b.pieces = append(b.parts, data), append(b.pieces, p)
 			return
 		}
 	}
-	s.blocks = append(s.blocks, block{data: data, pieces: []piece{{off: vol, n: int64(len(data))}}})
+	s.blocks = append(s.blocks, block{parts: [][]byte{data}, pieces: []piece{p}})
 }
 
 func (w *slabWorker) sortPatch(s *slab, r placed) {
@@ -232,7 +230,8 @@ func (w *slabWorker) sortPatch(s *slab, r placed) {
 	w.hole(s, r.off+int64(at), int64(len(r.data)-at))
 }
 
-// markMoves splits runs where what is claimed meets what is only moved.
+// markMoves splits runs where what is claimed meets what is only moved. What is
+// neither was read because reads are of whole pages, and goes.
 func (w *slabWorker) markMoves() {
 	if len(w.b.moves) == 0 {
 		return
@@ -240,7 +239,13 @@ func (w *slabWorker) markMoves() {
 	var out []placed
 	for _, r := range w.runs {
 		w.b.moves.split(r.off, int64(len(r.data)), func(off, n int64, birth uint64) {
-			out = append(out, r.part(blockdiff.Range{Offset: off, Length: n}, birth))
+			if birth != 0 {
+				out = append(out, r.part(blockdiff.Range{Offset: off, Length: n}, birth))
+				return
+			}
+			for _, c := range clip(w.b.claimed, off, n) {
+				out = append(out, r.part(c, 0))
+			}
 		})
 	}
 	w.runs = out

@@ -125,24 +125,23 @@ func (st *stitcher) block(ctx context.Context, buf *blockio.Buf, b *block) error
 	last := b.pieces[len(b.pieces)-1]
 	st.lastEnd = last.off + last.n
 	from := 0
-	pieces := b.pieces
-	err := st.cuts.Next(b.data, &b.cuts, func(end int) error {
-		var own []piece
-		own, pieces = takePieces(pieces, int64(end-from))
-		data := b.data[from:end]
+	rest := remainder{parts: b.parts, pieces: b.pieces}
+	err := st.cuts.NextParts(b.parts, &b.cuts, func(end int) error {
+		n := end - from
 		from = end
-		return st.chunk(ctx, buf, data, own)
+		return st.chunk(ctx, buf, &rest, n)
 	})
-	if err != nil || from == len(b.data) {
+	if err != nil {
 		return err
 	}
-	return st.keep(ctx, b.data[from:], pieces)
+	return st.keepParts(ctx, &rest, rest.length())
 }
 
-// chunk passes on a chunk that ends here; its beginning may be carried.
-func (st *stitcher) chunk(ctx context.Context, buf *blockio.Buf, data []byte, pieces []piece) error {
-	if st.carry != nil {
-		if err := st.keep(ctx, data, pieces); err != nil {
+// chunk passes on the next n bytes, which end a chunk. Only a chunk whose
+// beginning is carried, or that spans parts, is copied.
+func (st *stitcher) chunk(ctx context.Context, buf *blockio.Buf, rest *remainder, n int) error {
+	if st.carry != nil || len(rest.first()) < n {
+		if err := st.keepParts(ctx, rest, n); err != nil {
 			return err
 		}
 		return st.endChunk(ctx)
@@ -150,11 +149,53 @@ func (st *stitcher) chunk(ctx context.Context, buf *blockio.Buf, data []byte, pi
 	if err := buf.Retain(); err != nil {
 		return err
 	}
-	return st.b.send(ctx, &chunkJob{class: chunk.Base, plain: data, pieces: pieces, hold: buf})
+	data, p := rest.take(n)
+	return st.b.send(ctx, &chunkJob{class: chunk.Base, plain: data, pieces: []piece{p}, hold: buf})
+}
+
+// keepParts copies the next n bytes out of their slab.
+func (st *stitcher) keepParts(ctx context.Context, rest *remainder, n int) error {
+	for n > 0 {
+		data, p := rest.take(min(n, len(rest.first())))
+		n -= len(data)
+		if err := st.keep(ctx, data, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remainder is what is left of a block.
+type remainder struct {
+	parts  [][]byte
+	pieces []piece // one for each part
+	used   int     // bytes of the first part that are gone
+}
+
+// first is what is left of the first part.
+func (r *remainder) first() []byte { return r.parts[0][r.used:] }
+
+// take splits n bytes off the first part; it has that many.
+func (r *remainder) take(n int) ([]byte, piece) {
+	data := r.first()[:n]
+	p := piece{off: r.pieces[0].off + int64(r.used), n: int64(n)}
+	r.used += n
+	if r.used == len(r.parts[0]) {
+		r.parts, r.pieces, r.used = r.parts[1:], r.pieces[1:], 0
+	}
+	return data, p
+}
+
+func (r *remainder) length() int {
+	n := -r.used
+	for _, p := range r.parts {
+		n += len(p)
+	}
+	return n
 }
 
 // keep copies the beginning of a chunk out of its slab.
-func (st *stitcher) keep(ctx context.Context, data []byte, pieces []piece) error {
+func (st *stitcher) keep(ctx context.Context, data []byte, p piece) error {
 	if st.carry == nil {
 		buf, err := st.b.chunkBufs.Get(ctx)
 		if err != nil {
@@ -163,9 +204,7 @@ func (st *stitcher) keep(ctx context.Context, data []byte, pieces []piece) error
 		st.carry, st.carried, st.carryPieces = buf, 0, nil
 	}
 	st.carried += copy(st.carry.Bytes()[st.carried:], data)
-	for _, p := range pieces {
-		st.carryPieces = appendPiece(st.carryPieces, p)
-	}
+	st.carryPieces = appendPiece(st.carryPieces, p)
 	return nil
 }
 
@@ -209,24 +248,6 @@ func (st *stitcher) closePatch(ctx context.Context) error {
 	buf := st.patch
 	st.patch = nil
 	return st.b.send(ctx, &chunkJob{class: chunk.Patch, plain: buf.Bytes()[:st.patched], pieces: st.patchPieces, hold: buf})
-}
-
-// takePieces splits off the first n bytes of pieces.
-func takePieces(ps []piece, n int64) (head, tail []piece) {
-	i := 0
-	for i < len(ps) && ps[i].n <= n {
-		n -= ps[i].n
-		i++
-	}
-	if n == 0 {
-		return ps[:i:i], ps[i:]
-	}
-	// Neighbours share the array; what is split must not.
-	head = append(append(make([]piece, 0, i+1), ps[:i]...), piece{off: ps[i].off, n: n, birth: ps[i].birth})
-	tail = append([]piece(nil), ps[i:]...)
-	tail[0].off += n
-	tail[0].n -= n
-	return head, tail
 }
 
 // store is a chunk worker's step.
