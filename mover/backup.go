@@ -70,7 +70,8 @@ type backup struct {
 	session *chunkstore.Session
 	mode    mode
 	moves   moves
-	start   int64 // offset from which the volume is read; above 0 after a resume
+	claimed blockdiff.Ranges // in whole pages; with the tail that grew
+	start   int64            // offset from which the volume is read; above 0 after a resume
 
 	lost        []blockdiff.Range
 	lie         *lyingClaimError // what the claim was convicted of, in this run or the interrupted one
@@ -356,7 +357,8 @@ func (b *backup) ranges(ctx context.Context, claim blockdiff.Ranges) (ranges, ho
 	whole := blockdiff.Ranges{{Offset: 0, Length: b.size}}.Clip(b.size)
 	if b.mode == modeClaim {
 		tail := whole.Subtract(blockdiff.Ranges{{Offset: 0, Length: b.base.Size}})
-		ranges = claim.Union(tail)
+		ranges = claim.Union(tail).AlignOut(pageSize, b.size)
+		b.claimed = ranges
 		b.moves, err = planMoves(ctx, b.repo, b.base, max(16<<20, 2*ranges.Total()))
 		if err != nil {
 			return nil, nil, err

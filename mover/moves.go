@@ -76,11 +76,26 @@ func (m moves) split(off, n int64, fn func(off, n int64, birth uint64)) {
 func (m moves) subtract(changed blockdiff.Ranges) moves {
 	var out moves
 	for _, v := range m {
-		for _, r := range (blockdiff.Ranges{v.Range}).Subtract(changed.Intersect(blockdiff.Ranges{v.Range})) {
+		for len(changed) > 0 && changed[0].End() <= v.Offset {
+			changed = changed[1:]
+		}
+		for _, r := range (blockdiff.Ranges{v.Range}).Subtract(upto(changed, v.End())) {
 			out = append(out, move{Range: r, birth: v.birth})
 		}
 	}
 	return out
+}
+
+// upto gives the ranges that begin before end: few, for what lies before the
+// present place is gone already.
+func upto(rs blockdiff.Ranges, end int64) blockdiff.Ranges {
+	return rs[:sort.Search(len(rs), func(i int) bool { return rs[i].Offset >= end })]
+}
+
+// clip gives the parts of rs inside [off, off+n).
+func clip(rs blockdiff.Ranges, off, n int64) blockdiff.Ranges {
+	i := sort.Search(len(rs), func(i int) bool { return rs[i].End() > off })
+	return upto(rs[i:], off+n).Intersect(blockdiff.Ranges{{Offset: off, Length: n}})
 }
 
 // maxPinned is how many times its live bytes the packs of the newest point may
