@@ -33,7 +33,7 @@ type backupFlags struct {
 	digest                 sizeValue
 }
 
-func (a *app) backupCommand() *cobra.Command {
+func backupCommand(a *app) *cobra.Command {
 	var o backupFlags
 	cmd := &cobra.Command{
 		Use:   "backup SOURCE",
@@ -61,11 +61,11 @@ SOURCE should be a snapshot, or not written to meanwhile: a point holds what was
 	f.StringVar(&o.chunker, "chunker", string(cdc.Rabin), "`how` the volume is cut: rabin (finds data at any byte offset) or aligned (faster, whole pages)")
 	f.Var(&o.digest, "digest", "`bytes` per fingerprint: 4k, 8k, 16k, 32k or 64k; smaller ones find small changes\nwithout fetching, at more metadata (default 64k)")
 	f.BoolVar(&o.skipUnreadable, "skip-unreadable", false, "go on over ranges that cannot be read, and list them in the point")
-	a.memoryFlag(cmd)
+	memoryFlag(a, cmd)
 	return cmd
 }
 
-func (a *app) memoryFlag(cmd *cobra.Command) {
+func memoryFlag(a *app, cmd *cobra.Command) {
 	cmd.Flags().Var(&a.memory, "memory", fmt.Sprintf("memory for the whole process (default %s, at least %s)", formatBytes(mover.DefaultMemory), formatBytes(mover.MinMemory)))
 }
 
@@ -74,7 +74,7 @@ func (a *app) backup(ctx context.Context, source string, o *backupFlags) error {
 	if err != nil {
 		return err
 	}
-	changes, err := a.openChanges(o.changes)
+	changes, err := openChanges(a, o.changes)
 	if err != nil {
 		return err
 	}
@@ -91,13 +91,13 @@ func (a *app) backup(ctx context.Context, source string, o *backupFlags) error {
 			return err
 		}
 		opt.Progress = new(mover.Progress)
-		stop := a.showProgress(opt.Progress)
+		stop := showProgress(a, opt.Progress)
 		report, err := mover.Backup(ctx, repo, opt)
 		stop()
 		if err != nil {
 			return err
 		}
-		return a.printBackup(report)
+		return printBackup(a, report)
 	})
 }
 
@@ -141,7 +141,7 @@ func validVolume(name string) bool {
 }
 
 // openChanges opens the list of changes; nil where none is given.
-func (a *app) openChanges(path string) (*os.File, error) {
+func openChanges(a *app, path string) (*os.File, error) {
 	switch path {
 	case "":
 		return nil, nil
@@ -171,7 +171,7 @@ func baseFor(ctx context.Context, repo *chunkstore.Repository, spec, volume stri
 }
 
 // printBackup ends a backup; a claim caught lying is an exit code of its own.
-func (a *app) printBackup(r *mover.Report) error {
+func printBackup(a *app, r *mover.Report) error {
 	for _, w := range r.Warnings {
 		a.console.note("warning: " + w)
 	}

@@ -39,7 +39,7 @@ func (c chunkerJSON) String() string {
 	return fmt.Sprintf("%s on average, %s to %s", formatBytes(c.AverageBytes), formatBytes(c.MinBytes), formatBytes(c.MaxBytes))
 }
 
-func (a *app) initCommand() *cobra.Command {
+func initCommand(a *app) *cobra.Command {
 	var avg, least, most sizeValue
 	cmd := &cobra.Command{
 		Use:   "init",
@@ -103,11 +103,11 @@ func (a *app) init(ctx context.Context, c chunkstore.Chunker) (err error) {
 		return err
 	}
 	return a.withStore(ctx, store, pass, func(repo *chunkstore.Repository) error {
-		return a.printInit(store, repo.Config(), created, c)
+		return printInit(a, store, repo.Config(), created, c)
 	})
 }
 
-func (a *app) printInit(store objstore.Store, config chunkstore.Config, created bool, asked chunkstore.Chunker) error {
+func printInit(a *app, store objstore.Store, config chunkstore.Config, created bool, asked chunkstore.Chunker) error {
 	r := initReport{Repository: store.String(), ID: config.ID, Created: created, Version: config.Version, Chunker: chunkerOf(config.Chunker)}
 	if !created && asked != config.Chunker && asked != chunkstore.DefaultChunker {
 		a.note("the repository keeps the chunk sizes that it was created with: %s", r.Chunker)

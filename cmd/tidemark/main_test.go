@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -60,6 +61,12 @@ func params(dir string, server *s3test.Server) testscript.Params {
 			"fifo":    cmdFifo,
 			"meet":    cmdMeet,
 			"release": cmdRelease,
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "root" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return os.Geteuid() == 0, nil
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,

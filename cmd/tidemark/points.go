@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,7 +48,7 @@ func pointOf(p *chunkstore.Point) pointJSON {
 	return j
 }
 
-func (a *app) pointsCommand() *cobra.Command {
+func pointsCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "points [VOLUME]",
 		Short: "List the restore points, oldest first",
@@ -91,13 +90,14 @@ func (a *app) points(ctx context.Context, repo *chunkstore.Repository, volume st
 }
 
 func writePoints(w io.Writer, points []pointJSON) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "POINT\tVOLUME\tCREATED\tSIZE\tCHANGED\tSOURCE\tSNAPSHOT\tTAGS")
+	rows := [][]string{{"POINT", "VOLUME", "CREATED", "SIZE", "CHANGED", "SOURCE", "SNAPSHOT", "TAGS"}}
 	for _, p := range points {
-		fmt.Fprintf(t, "%.8s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.ID, p.Volume, formatTime(p.Created), formatBytes(p.VolumeBytes),
-			formatBytes(p.ChangedBytes), p.Source, orDash(p.Snapshot), orDash(tagText(p.Tags)))
+		rows = append(rows, []string{
+			p.ID[:min(8, len(p.ID))], p.Volume, formatTime(p.Created), formatBytes(p.VolumeBytes), formatBytes(p.ChangedBytes),
+			p.Source, orDash(p.Snapshot), orDash(tagText(p.Tags)),
+		})
 	}
-	_ = t.Flush() // the writer below keeps its error
+	writeTable(w, rows)
 }
 
 func orDash(s string) string {

@@ -43,7 +43,7 @@ type sample struct {
 }
 
 // showProgress starts the display; the function it returns ends it and waits.
-func (a *app) showProgress(g gauge) (stop func()) {
+func showProgress(a *app, g gauge) (stop func()) {
 	if a.quiet || a.noProgress {
 		return func() {}
 	}

@@ -145,6 +145,6 @@ func TestNoteAboveProgress(t *testing.T) {
 
 func TestProgressIsQuiet(t *testing.T) {
 	for _, a := range []*app{{quiet: true}, {noProgress: true}} {
-		a.showProgress(new(fakeGauge))() // a display would need the console that is not there
+		showProgress(a, new(fakeGauge))() // a display would need the console that is not there
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/tidemark-io/tidemark/mover"
 )
 
-func (a *app) restoreCommand() *cobra.Command {
+func restoreCommand(a *app) *cobra.Command {
 	var delta, force bool
 	cmd := &cobra.Command{
 		Use:   "restore POINT TARGET",
@@ -34,7 +34,7 @@ restore goes on when the same command is given again.`,
 	}
 	cmd.Flags().BoolVar(&delta, "delta", false, "compare TARGET with the point and write what differs only")
 	cmd.Flags().BoolVar(&force, "force", false, "write to a device even if it is mounted or otherwise in use")
-	a.memoryFlag(cmd)
+	memoryFlag(a, cmd)
 	return cmd
 }
 
@@ -55,19 +55,19 @@ func (a *app) restore(ctx context.Context, spec string, opt mover.RestoreOptions
 			return err
 		}
 		opt.Memory, opt.Progress = int64(a.memory), new(mover.Progress)
-		stop := a.showProgress(opt.Progress)
+		stop := showProgress(a, opt.Progress)
 		report, err := mover.Restore(ctx, repo, p, opt)
 		stop()
 		if err != nil {
 			return err
 		}
-		return a.printRestore(report)
+		return printRestore(a, report)
 	})
 }
 
 // printRestore tells the result on standard output, or on standard error where
 // the volume went to standard output (U1).
-func (a *app) printRestore(r *mover.RestoreReport) error {
+func printRestore(a *app, r *mover.RestoreReport) error {
 	for _, w := range r.Warnings {
 		a.console.note("warning: " + w)
 	}

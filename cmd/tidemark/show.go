@@ -70,7 +70,7 @@ func detailsOf(p *chunkstore.Point) pointDetails {
 	return d
 }
 
-func (a *app) showCommand() *cobra.Command {
+func showCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show POINT",
 		Short: "Show one restore point: what it holds and how it was made",

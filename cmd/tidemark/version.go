@@ -55,7 +55,7 @@ func versionOf() versionReport {
 	return r
 }
 
-func (a *app) versionCommand() *cobra.Command {
+func versionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of the program and of the format it writes",
