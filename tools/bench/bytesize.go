@@ -20,8 +20,8 @@ var byteUnits = []struct {
 func (s *byteSize) Set(text string) error {
 	number, unit := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(text), "B"), "I"), int64(1)
 	for _, u := range byteUnits {
-		if strings.HasSuffix(number, u.letter) {
-			number, unit = strings.TrimSuffix(number, u.letter), u.bytes
+		if n, ok := strings.CutSuffix(number, u.letter); ok {
+			number, unit = n, u.bytes
 			break
 		}
 	}

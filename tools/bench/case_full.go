@@ -22,7 +22,7 @@ func runStages(ctx context.Context, b *bench) error {
 		return err
 	}
 	for _, s := range list {
-		b.atLeast(s.Name+" / alone", s.InLoop/s.Alone, 0.9, "", "%.0f MB/s of one core in the loop, %.0f alone", s.InLoop, s.Alone)
+		b.atLeast(s.Name+" / alone", s.InLoop/s.Alone, 0.9, "%.0f MB/s of one core in the loop, %.0f alone", s.InLoop, s.Alone)
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func (b *bench) fullRows(full fullRun, bare, write loop.Cost) {
 	if write.Wall > slower {
 		slower, name = write.Wall, "write rate"
 	}
-	b.atLeast("rate / slower of loop and writing", slower/full.cost.Wall, 0.8, "", "%.0f MB/s, %s %.0f MB/s (loop %.2f s, writing %.2f s)",
+	b.atLeast("rate / slower of loop and writing", slower/full.cost.Wall, 0.8, "%.0f MB/s, %s %.0f MB/s (loop %.2f s, writing %.2f s)",
 		data/full.cost.Wall, name, data/slower, bare.Wall, write.Wall)
 	b.info("shipped / data", float64(r.ShippedBytes)/float64(b.volume.data), "", "%s in %s", byteSize(r.ShippedBytes), byteSize(b.volume.data))
 	b.info("metadata / shipped", 100*float64(r.MetadataBytes)/float64(r.ShippedBytes), "%", "%s", byteSize(r.MetadataBytes))

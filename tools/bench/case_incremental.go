@@ -6,7 +6,6 @@ import (
 	"context"
 	"runtime"
 
-	"github.com/tidemark-io/tidemark/chunkstore/seal"
 	"github.com/tidemark-io/tidemark/mover"
 	"github.com/tidemark-io/tidemark/tools/bench/loop"
 )
@@ -23,7 +22,7 @@ func runIncremental(ctx context.Context, b *bench) error {
 	if err := b.volume.copyTo(ctx, image); err != nil {
 		return err
 	}
-	if err := initRepo(ctx, repo, seal.KDF{}); err != nil {
+	if err := initRepo(ctx, repo, b.kdf); err != nil {
 		return err
 	}
 	if _, _, err := call[*mover.Report](ctx, "backup", backupArgs{Repo: repo, Image: image}); err != nil {

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tidemark-io/tidemark/chunkstore/seal"
 )
 
 // benchCase is a group of rows that share their preparation.
@@ -27,6 +29,13 @@ var cases = []benchCase{
 	{"loop", "the loop itself: each stage against its library alone", runStages},
 	{"full", "full backup against loop and write rate", runFull},
 	{"incremental", "empty incremental; 1 % random pages by claim", runIncremental},
+	{"restore", "restore against a loop of one; restore of a difference", runRestore},
+	{"fingerprint", "incrementals without a claim, for each size of digests", runFingerprint},
+	{"series", "200 incrementals of 1 %, all points kept", runSeries},
+	{"cleaning", "200 incrementals of 1 %, the last 7 points kept; restore of the newest", runCleaning},
+	{"scaling", "as much data without holes, 64 times by reflinks, and strewn over 10 TiB", runScaling},
+	{"memory", "backups and a restore inside memory cgroups", runMemory},
+	{"index", "an index of ten million chunks", runIndex},
 }
 
 type config struct {
@@ -56,9 +65,9 @@ func main() {
 	flag.StringVar(&cfg.op, "op", "", "be the process of one measured operation (used by the program itself)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
-	defer stop()
-	if err := dispatch(ctx, cfg); err != nil {
-		stop()
+	err := dispatch(ctx, cfg)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -87,15 +96,15 @@ func runCases(ctx context.Context, cfg config) (err error) {
 	if err != nil {
 		return err
 	}
-	if cfg.quick {
-		cfg.size = min(cfg.size, 512<<20)
-	}
 	if cfg.prof != "" {
 		if err := errors.Join(os.MkdirAll(cfg.prof, 0o700), os.Setenv(profileDir, cfg.prof)); err != nil {
 			return err
 		}
 	}
-	b := &bench{size: int64(cfg.size), quick: cfg.quick, dir: cfg.dir}
+	b := &bench{size: int64(cfg.size), quick: cfg.quick, series: 200, claims: 50, dir: cfg.dir}
+	if b.quick {
+		b.size, b.series, b.claims = min(b.size, 512<<20), 40, 10
+	}
 	if b.dir == "" {
 		if b.dir, err = os.MkdirTemp("", "tidemark-bench-"); err != nil {
 			return err
@@ -142,6 +151,9 @@ type bench struct {
 	dir     string
 	size    int64 // of the volume
 	quick   bool
+	series  int      // incrementals that stand for "for ever"
+	claims  int      // incrementals by claim before a fingerprint
+	kdf     seal.KDF // of repositories whose passphrase is to cost what it costs
 	volume  *volume
 	current string // case
 	rows    []row

@@ -19,11 +19,18 @@ import (
 
 // ops are what a started process can do: arguments from JSON, a result to JSON.
 var ops = map[string]func(ctx context.Context, args []byte) (any, error){
-	"loop":   op(loopOp),
-	"stages": op(stagesOp),
-	"write":  op(writeOp),
-	"pages":  op(pagesOp),
-	"backup": op(backupOp),
+	"loop":    op(loopOp),
+	"stages":  op(stagesOp),
+	"write":   op(writeOp),
+	"pages":   op(pagesOp),
+	"hash":    op(hashOp),
+	"unpack":  op(unpackOp),
+	"backup":  op(backupOp),
+	"restore": op(restoreOp),
+	"series":  op(seriesOp),
+
+	"index-fill": op(indexFillOp),
+	"index-open": op(indexOpenOp),
 }
 
 func op[A, R any](fn func(ctx context.Context, args A) (R, error)) func(context.Context, []byte) (any, error) {
@@ -41,6 +48,9 @@ func serve(ctx context.Context, name string, in io.Reader, out io.Writer) error 
 	run := ops[name]
 	if run == nil {
 		return fmt.Errorf("no operation is called %q", name)
+	}
+	if err := joinCgroup(); err != nil {
+		return fmt.Errorf("join the cgroup: %w", err)
 	}
 	args, err := io.ReadAll(in)
 	if err != nil {

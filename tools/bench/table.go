@@ -24,6 +24,9 @@ type row struct {
 	Detail string  `json:"detail"`
 }
 
+// zero is the bound of what must not happen at all; 0 says that there is none.
+const zero = 1e-9
+
 func (r *row) bounded() bool { return r.Bound != 0 }
 
 // atMost adds a row that must not exceed its bound.
@@ -31,9 +34,9 @@ func (b *bench) atMost(what string, value, bound float64, unit, detail string, a
 	b.add(row{What: what, Value: value, Bound: bound, Unit: unit, Pass: value <= bound, Detail: fmt.Sprintf(detail, args...)})
 }
 
-// atLeast adds a row that must reach its bound.
-func (b *bench) atLeast(what string, value, bound float64, unit, detail string, args ...any) {
-	b.add(row{What: what, Value: value, Bound: bound, Unit: unit, Least: true, Pass: value >= bound, Detail: fmt.Sprintf(detail, args...)})
+// atLeast adds a ratio that must reach its bound.
+func (b *bench) atLeast(what string, value, bound float64, detail string, args ...any) {
+	b.add(row{What: what, Value: value, Bound: bound, Least: true, Pass: value >= bound, Detail: fmt.Sprintf(detail, args...)})
 }
 
 // info adds a row nobody promised anything about.
@@ -69,6 +72,9 @@ func (r *row) bound() string {
 		return "-"
 	case r.Least:
 		return fmt.Sprintf("≥ %.4g", r.Bound)
+	}
+	if r.Bound == zero {
+		return "0"
 	}
 	return fmt.Sprintf("≤ %.4g", r.Bound)
 }

@@ -81,3 +81,30 @@ func TestSegmentAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations per segment", allocs)
 	}
 }
+
+func TestUnpackReturnsWhatWasPacked(t *testing.T) {
+	w, err := NewWorker(params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, out := mixed(3<<20+123), make([]byte, params.Max)
+	total := 0
+	err = w.Chunks(data, func(chunk []byte) error {
+		stored, p := w.Pack(chunk, nil)
+		total += len(chunk)
+		if err := w.Unpack(&p, stored, out); err != nil {
+			return err
+		}
+		if !bytes.Equal(out[:p.Plain], chunk) {
+			t.Errorf("a chunk of %d bytes comes back differently", len(chunk))
+		}
+		stored[len(stored)/2] ^= 1
+		if err := w.Unpack(&p, stored, out); err == nil {
+			t.Error("a flipped bit was unpacked")
+		}
+		return nil
+	})
+	if err != nil || total != len(data) {
+		t.Fatalf("%d of %d bytes: %v", total, len(data), err)
+	}
+}

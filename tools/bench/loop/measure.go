@@ -80,10 +80,7 @@ func Measure(p Params, data []byte) ([]Stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := newAlone(w, data)
-	if err != nil {
-		return nil, err
-	}
+	a := newAlone(w, data)
 	var in, out clock
 	for range rounds {
 		in.restart()
@@ -160,7 +157,7 @@ type prepared struct {
 	number                 uint64
 }
 
-func newAlone(w *Worker, data []byte) (*alone, error) {
+func newAlone(w *Worker, data []byte) *alone {
 	a := &alone{w: w, data: data}
 	w.chunker = w.fresh
 	for rest := data; len(rest) > 0; {
@@ -175,7 +172,7 @@ func newAlone(w *Worker, data []byte) (*alone, error) {
 		}
 		rest = rest[n:]
 	}
-	return a, nil
+	return a
 }
 
 func (a *alone) run(c *clock) error {

@@ -130,9 +130,14 @@ func (w *Worker) compress(frame []byte) []byte {
 	return frame
 }
 
-func (w *Worker) seal(payload []byte) {
+// number goes on to the next frame, whose number is its nonce.
+func (w *Worker) number() {
 	w.frame++
 	binary.LittleEndian.PutUint64(w.nonce[4:], w.frame)
+}
+
+func (w *Worker) seal(payload []byte) {
+	w.number()
 	w.sealed = w.aead.Seal(w.sealed[:0], w.nonce[:], payload, w.aad[:])
 }
 
@@ -148,9 +153,11 @@ func (w *Worker) decode(raw bool, n int) ([]byte, error) {
 	if raw {
 		return w.opened, nil
 	}
-	got, err := lz4.UncompressBlock(w.opened, w.plain[:n])
+	got, err := uncompress(w.opened, w.plain[:n])
 	if err != nil {
 		return nil, fmt.Errorf("decode a frame: %w", err)
 	}
 	return w.plain[:got], nil
 }
+
+func uncompress(block, out []byte) (int, error) { return lz4.UncompressBlock(block, out) }
