@@ -221,6 +221,10 @@ func (s *slab) extend(vol int64, data []byte, open bool) {
 }
 
 func (w *slabWorker) sortPatch(s *slab, r placed) {
+	if r.birth != 0 { // its zeros are no holes: those would be born now
+		s.patches = append(s.patches, piece{off: r.off, n: int64(len(r.data)), birth: r.birth, data: r.data})
+		return
+	}
 	at := 0
 	blockio.DataRuns(r.data, pageSize, func(off, n int) {
 		w.hole(s, r.off+int64(at), int64(off-at))
