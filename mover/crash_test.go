@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -25,6 +27,7 @@ import (
 	"github.com/tidemark-io/tidemark/chunkstore"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore/folder"
+	"github.com/tidemark-io/tidemark/chunkstore/objstore/mem"
 )
 
 // childEnv makes the test binary a process that runs one backupChild.
@@ -193,58 +196,76 @@ func (c *backupChild) killAt(t *testing.T, puts int) (killed bool) {
 	return wasKilled(t, cmd.Wait(), stderr.Bytes())
 }
 
-// rig is a volume, a repository in a folder, and a machine's cache.
+// rig is a volume, a repository, and a machine's cache.
 type rig struct {
 	t     *testing.T
 	dir   string
-	store *folder.Store
+	store objstore.Store
 	image string
 	data  []byte
 	rnd   *rand.Rand
 	want  map[string][]byte // what each point must read as
 }
 
-// newRig makes a volume of size bytes, random but for some zeros, that nobody has backed up.
+// newRig makes a repository in a folder, which a child can open, and a volume
+// of size bytes, random but for some zeros, that nobody has backed up.
 func newRig(t *testing.T, size int) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), rnd: rand.New(rand.NewPCG(uint64(size), 1)), want: map[string][]byte{}}
-	for _, d := range []string{"repo", "cache"} {
-		if err := os.Mkdir(filepath.Join(r.dir, d), 0o700); err != nil {
-			t.Fatal(err)
-		}
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "repo"), 0o700); err != nil {
+		t.Fatal(err)
 	}
-	r.image = filepath.Join(r.dir, "image")
-	r.openStore()
+	return newRigIn(t, dir, size, openFolder(t, filepath.Join(dir, "repo")))
+}
+
+// newMemRig is newRig with the repository in memory.
+func newMemRig(t *testing.T, size int) *rig {
+	t.Helper()
+	return newRigIn(t, t.TempDir(), size, mem.New())
+}
+
+func newRigIn(t *testing.T, dir string, size int, store objstore.Store) *rig {
+	t.Helper()
+	r := &rig{
+		t: t, dir: dir, store: store, image: filepath.Join(dir, "image"), data: make([]byte, size),
+		rnd: rand.New(rand.NewPCG(uint64(size), 1)), want: map[string][]byte{},
+	}
 	newTestRepo(t, r.store)
-	r.data = make([]byte, size)
 	random(r.rnd, r.data)
 	clear(r.data[size/3 : size/3+size/16])
 	r.save()
 	return r
 }
 
-func (r *rig) openStore() {
-	store, err := folder.Open(r.t.Context(), filepath.Join(r.dir, "repo"))
+func openFolder(t *testing.T, path string) *folder.Store {
+	t.Helper()
+	store, err := folder.Open(t.Context(), path)
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
-	r.store = store
-	r.t.Cleanup(func() { _ = store.Close() })
+	t.Cleanup(func() { _ = store.Close() })
+	return store
 }
 
 // clone copies repository and cache, and shares the image.
 func (r *rig) clone() *rig {
 	r.t.Helper()
-	c := &rig{t: r.t, dir: r.t.TempDir(), image: r.image, data: bytes.Clone(r.data), rnd: r.rnd, want: map[string][]byte{}}
-	for id, data := range r.want {
-		c.want[id] = data
+	c := &rig{t: r.t, dir: r.t.TempDir(), image: r.image, data: bytes.Clone(r.data), rnd: r.rnd, want: maps.Clone(r.want)}
+	dirs := []string{"cache"}
+	if m, ok := r.store.(*mem.Store); ok {
+		c.store = m.Clone()
+	} else {
+		dirs = append(dirs, "repo")
 	}
-	for _, d := range []string{"repo", "cache"} {
-		if err := os.CopyFS(filepath.Join(c.dir, d), os.DirFS(filepath.Join(r.dir, d))); err != nil {
+	for _, d := range dirs {
+		err := os.CopyFS(filepath.Join(c.dir, d), os.DirFS(filepath.Join(r.dir, d)))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			r.t.Fatal(err)
 		}
 	}
-	c.openStore()
+	if c.store == nil {
+		c.store = openFolder(r.t, filepath.Join(c.dir, "repo"))
+	}
 	return c
 }
 

@@ -23,35 +23,38 @@ import (
 	"github.com/tidemark-io/tidemark/chunkstore/objstore/mem"
 )
 
-func TestTakePieces(t *testing.T) {
+// TestRemainder takes a block apart and finds every byte once, with its place
+// in the volume.
+func TestRemainder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var ps []piece
-		at, total := int64(0), int64(0)
-		for range rapid.IntRange(1, 6).Draw(t, "pieces") {
+		var r remainder
+		var want, got []string
+		at := int64(0)
+		for range rapid.IntRange(1, 6).Draw(t, "parts") {
 			at += rapid.Int64Range(1, 10).Draw(t, "gap")
-			p := piece{off: at, n: rapid.Int64Range(1, 10).Draw(t, "n"), birth: rapid.Uint64Range(0, 2).Draw(t, "birth")}
-			at, total = at+p.n, total+p.n
-			ps = append(ps, p)
-		}
-		before := append([]piece(nil), ps...)
-		n := rapid.Int64Range(0, total).Draw(t, "take")
-		head, tail := takePieces(ps, n)
-		spell := func(ps []piece) (out []string) {
-			for _, p := range ps {
-				for i := range p.n {
-					out = append(out, fmt.Sprint(p.off+i, p.birth))
-				}
+			n := rapid.Int64Range(1, 10).Draw(t, "n")
+			part := make([]byte, n)
+			for i := range part {
+				part[i] = byte(at) + byte(i)
+				want = append(want, fmt.Sprint(at+int64(i), part[i]))
 			}
-			return out
+			r.parts, r.pieces = append(r.parts, part), append(r.pieces, piece{off: at, n: n})
+			at += n
 		}
-		want := spell(before)
-		if got := append(spell(head), spell(tail)...); !slices.Equal(got, want) || int64(len(spell(head))) != n {
-			t.Fatalf("took %d of %v: %v and %v", n, before, head, tail)
+		for len(r.parts) > 0 {
+			if left := r.length(); left != len(want)-len(got) {
+				t.Fatalf("%d bytes are left after %d of %d", left, len(got), len(want))
+			}
+			data, p := r.take(rapid.IntRange(1, len(r.first())).Draw(t, "take"))
+			if int64(len(data)) != p.n {
+				t.Fatalf("%d bytes for a piece of %d", len(data), p.n)
+			}
+			for i, b := range data {
+				got = append(got, fmt.Sprint(p.off+int64(i), b))
+			}
 		}
-		// What follows may be appended to one without a trace in the other.
-		_ = append(head, piece{off: -1, n: 1})
-		if got := spell(tail); !slices.Equal(got, want[n:]) {
-			t.Fatalf("the head shares memory with the tail: %v", tail)
+		if !slices.Equal(got, want) {
+			t.Fatalf("took %v, want %v", got, want)
 		}
 	})
 }
