@@ -67,14 +67,7 @@ func TestChoose(t *testing.T) {
 // small is a bench over a volume that takes no time.
 func small(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{dir: t.TempDir(), size: 24 << 20, quick: true, series: 6, claims: 2, kdf: cheapKDF, current: "test"}
-	path := filepath.Join(b.dir, imageName(kindSynthetic, b.size))
-	if err := fillSynthetic(path, b.size); err != nil {
-		t.Fatal(err)
-	}
-	if err := settle(path); err != nil {
-		t.Fatal(err)
-	}
+	b := &bench{dir: t.TempDir(), size: 24 << 20, synth: true, quick: true, series: 6, claims: 2, kdf: cheapKDF, current: "test"}
 	if err := b.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +76,13 @@ func small(t *testing.T) *bench {
 
 func TestVolumeIsFoundAndSurveyed(t *testing.T) {
 	b := small(t)
+	made := b.volume
+	if err := b.prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(made, b.volume, cmp.AllowUnexported(volume{})); diff != "" {
+		t.Errorf("the second run has another volume: %s", diff)
+	}
 	want := b.size / 10 * 9 / (128 * pageSize) * (128 * pageSize)
 	if b.volume.kind != kindSynthetic || b.volume.data != want || int64(len(b.volume.pages)) != want/pageSize {
 		t.Errorf("%s with %d bytes in %d pages, want %d bytes", b.volume.kind, b.volume.data, len(b.volume.pages), want)

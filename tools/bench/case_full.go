@@ -53,7 +53,7 @@ func runFull(ctx context.Context, b *bench) error {
 	var best fullRun
 	var bare loop.Cost
 	var sizes []int64
-	for i := range repeats {
+	for range repeats {
 		c, err := yardstick(ctx, "loop", loopArgs{Image: b.volume.path})
 		if err != nil {
 			return err
@@ -64,10 +64,8 @@ func runFull(ctx context.Context, b *bench) error {
 		if err != nil {
 			return err
 		}
-		if i == 0 {
-			best = full
-		}
-		best.cost.CPU, best.cost.Wall = min(best.cost.CPU, full.cost.CPU), min(best.cost.Wall, full.cost.Wall)
+		best.report = full.report
+		best.cost.least(full.cost)
 		if sizes, err = packSizes(repo); err != nil {
 			return err
 		}

@@ -32,11 +32,10 @@ func runRestore(ctx context.Context, b *bench) error {
 			return err
 		}
 		if i == 0 {
-			best = cost
 			b.atMost("fetched more than once", float64(r.RefetchedBytes), zero, "B", "of pack data; %s fetched in all", byteSize(r.FetchedBytes))
 			b.info("peak memory", float64(r.PeakMemoryBytes)/(1<<20), "MiB", "of %d MiB", mover.DefaultMemory>>20)
 		}
-		best.CPU, best.Wall = min(best.CPU, cost.CPU), min(best.Wall, cost.Wall)
+		best.least(cost)
 	}
 	b.atLeast("rate / loop", bare.Wall/best.Wall, 0.8, "%.0f and %.0f MB/s (%.2f and %.2f s)",
 		float64(bare.Bytes)/1e6/best.Wall, float64(bare.Bytes)/1e6/bare.Wall, best.Wall, bare.Wall)

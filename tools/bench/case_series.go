@@ -58,7 +58,7 @@ func (b *bench) restoreNewest(ctx context.Context) error {
 	if _, err := b.fullBackup(ctx, fresh, image, 0); err != nil {
 		return err
 	}
-	var wall, cpu [2]float64
+	var costs [2]process
 	var newest *mover.RestoreReport
 	for range repeats {
 		for i, repo := range []string{b.path("repo"), fresh} {
@@ -66,17 +66,14 @@ func (b *bench) restoreNewest(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if wall[i] == 0 {
-				wall[i], cpu[i] = cost.Wall, cost.CPU
-			}
-			wall[i], cpu[i] = min(wall[i], cost.Wall), min(cpu[i], cost.CPU)
+			costs[i].least(cost)
 			if i == 0 {
 				newest = r
 			}
 		}
 	}
-	b.atLeast("last 7 kept: restore / restore of a fresh full", wall[1]/wall[0], 0.6, "%.2f and %.2f s; %.2f and %.2f CPU s; %s fetched",
-		wall[0], wall[1], cpu[0], cpu[1], byteSize(newest.FetchedBytes))
+	b.atLeast("last 7 kept: restore / restore of a fresh full", costs[1].Wall/costs[0].Wall, 0.6, "%.2f and %.2f s; %.2f and %.2f CPU s; %s fetched",
+		costs[0].Wall, costs[1].Wall, costs[0].CPU, costs[1].CPU, byteSize(newest.FetchedBytes))
 	b.atMost("last 7 kept: fetched more than once", float64(newest.RefetchedBytes), zero, "B", "of pack data")
 	return nil
 }

@@ -46,6 +46,7 @@ type config struct {
 	json  bool
 	check bool
 	list  bool
+	synth bool
 	loop  string
 	prof  string
 	op    string
@@ -57,6 +58,7 @@ func main() {
 	flag.Var(&cfg.size, "size", "size of the volume")
 	flag.StringVar(&cfg.run, "run", "", "cases to run, separated by commas (default: all)")
 	flag.BoolVar(&cfg.quick, "quick", false, "a volume of 512 MiB, shorter series")
+	flag.BoolVar(&cfg.synth, "synthetic", false, "make pages that LZ4 halves instead of a PostgreSQL volume")
 	flag.BoolVar(&cfg.json, "json", false, "print one JSON object instead of a table")
 	flag.BoolVar(&cfg.check, "check", false, "exit with status 1 if a bound is missed")
 	flag.BoolVar(&cfg.list, "list", false, "list the cases")
@@ -101,7 +103,7 @@ func runCases(ctx context.Context, cfg config) (err error) {
 			return err
 		}
 	}
-	b := &bench{size: int64(cfg.size), quick: cfg.quick, series: 200, claims: 50, dir: cfg.dir}
+	b := &bench{dir: cfg.dir, size: int64(cfg.size), synth: cfg.synth, quick: cfg.quick, series: 200, claims: 50}
 	if b.quick {
 		b.size, b.series, b.claims = min(b.size, 512<<20), 40, 10
 	}
@@ -150,6 +152,7 @@ func choose(names string) ([]benchCase, error) {
 type bench struct {
 	dir     string
 	size    int64 // of the volume
+	synth   bool
 	quick   bool
 	series  int      // incrementals that stand for "for ever"
 	claims  int      // incrementals by claim before a fingerprint

@@ -89,6 +89,14 @@ type process struct {
 	Wall float64 // seconds
 }
 
+// least keeps the better figure of each kind; a zero p is none yet.
+func (p *process) least(o process) {
+	if p.Wall == 0 {
+		*p = o
+	}
+	p.CPU, p.Wall = min(p.CPU, o.CPU), min(p.Wall, o.Wall)
+}
+
 // call runs an operation in a process of its own. env adds to the environment.
 func call[R any](ctx context.Context, name string, args any, env ...string) (result R, cost process, err error) {
 	data, err := json.Marshal(args)

@@ -28,19 +28,36 @@ type volume struct {
 	data  int64 // bytes in blocks that are not zero
 }
 
-// makeVolume finds the image of an earlier run in the same directory, or makes one.
+// makeVolume finds the image of an earlier run in the same directory, or makes one: a PostgreSQL volume, or where that
+// is not wanted or cannot be, a synthetic one.
 func makeVolume(ctx context.Context, b *bench) (*volume, error) {
-	for _, kind := range []string{kindDatabase, kindSynthetic} {
-		v := &volume{path: filepath.Join(b.dir, imageName(kind, b.size)), kind: kind}
-		if st, err := os.Stat(v.path); err == nil && st.Size() == b.size {
-			return v, v.survey(ctx)
+	if !b.synth {
+		v, err := oneVolume(ctx, b, kindDatabase, func(path string) error { return fillDatabase(ctx, b.dir, path, b.size) })
+		if err == nil || ctx.Err() != nil {
+			return v, err
 		}
+		b.say("no PostgreSQL volume, a synthetic one instead: %v", err)
 	}
-	kind, err := fillImage(ctx, b)
-	if err != nil {
+	return oneVolume(ctx, b, kindSynthetic, func(path string) error { return fillSynthetic(path, b.size) })
+}
+
+// oneVolume has its image filled under another name until it is whole.
+func oneVolume(ctx context.Context, b *bench, kind string, fill func(path string) error) (*volume, error) {
+	v := &volume{path: filepath.Join(b.dir, imageName(kind, b.size)), kind: kind}
+	if st, err := os.Stat(v.path); err == nil && st.Size() == b.size {
+		return v, v.survey(ctx)
+	}
+	b.say("making a volume of %s: %s", byteSize(b.size), kind)
+	half := filepath.Join(b.dir, "making.img")
+	if err := os.RemoveAll(half); err != nil {
 		return nil, err
 	}
-	v := &volume{path: filepath.Join(b.dir, imageName(kind, b.size)), kind: kind}
+	if err := fill(half); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(half))
+	}
+	if err := errors.Join(settle(half), os.Rename(half, v.path)); err != nil {
+		return nil, err
+	}
 	return v, v.survey(ctx)
 }
 
@@ -49,30 +66,6 @@ func imageName(kind string, size int64) string {
 		return fmt.Sprintf("database-%d.img", size)
 	}
 	return fmt.Sprintf("synthetic-%d.img", size)
-}
-
-// fillImage makes the image under a name of its own until it is whole.
-func fillImage(ctx context.Context, b *bench) (kind string, err error) {
-	half := filepath.Join(b.dir, "making.img")
-	if err := os.RemoveAll(half); err != nil {
-		return "", err
-	}
-	kind = kindDatabase
-	b.say("making a PostgreSQL volume of %s", byteSize(b.size))
-	if err := fillDatabase(ctx, b.dir, half, b.size); err != nil {
-		if ctx.Err() != nil {
-			return "", err
-		}
-		b.say("no PostgreSQL volume, a synthetic one instead: %v", err)
-		kind = kindSynthetic
-		if err := errors.Join(os.RemoveAll(half), fillSynthetic(half, b.size)); err != nil {
-			return "", err
-		}
-	}
-	if err := settle(half); err != nil {
-		return "", err
-	}
-	return kind, os.Rename(half, filepath.Join(b.dir, imageName(kind, b.size)))
 }
 
 // survey finds the pages that hold data.
