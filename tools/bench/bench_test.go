@@ -67,7 +67,7 @@ func TestChoose(t *testing.T) {
 // small is a bench over a volume that takes no time.
 func small(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{dir: t.TempDir(), size: 24 << 20, synth: true, quick: true, series: 6, claims: 2, kdf: cheapKDF, current: "test"}
+	b := &bench{dir: t.TempDir(), size: 24 << 20, synth: true, quick: true, series: 6, claims: 2, kdf: cheapKDF}
 	if err := b.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -204,10 +204,10 @@ func TestCases(t *testing.T) {
 func checkPrint(t *testing.T, b *bench) {
 	t.Helper()
 	var text, data bytes.Buffer
-	if err := b.print(&text, false); err != nil {
+	if err := b.print(&text, b.machine(), false); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.print(&data, true); err != nil {
+	if err := b.print(&data, b.machine(), true); err != nil {
 		t.Fatal(err)
 	}
 	var back struct {
@@ -226,7 +226,7 @@ func checkPrint(t *testing.T, b *bench) {
 }
 
 func TestVerdicts(t *testing.T) {
-	b := &bench{current: "test"}
+	var b table
 	b.atMost("most, kept", 1, 1, "", "")
 	b.atMost("most, missed", 1.01, 1, "", "")
 	b.atLeast("least, kept", 0.9, 0.9, "")

@@ -124,7 +124,7 @@ func runCases(ctx context.Context, cfg config) (err error) {
 			return fmt.Errorf("case %s: %w", c.name, err)
 		}
 	}
-	if err := b.print(os.Stdout, cfg.json); err != nil {
+	if err := b.print(os.Stdout, b.machine(), cfg.json); err != nil {
 		return err
 	}
 	if cfg.check && b.missed() > 0 {
@@ -150,20 +150,15 @@ func choose(names string) ([]benchCase, error) {
 
 // bench is one run of some cases.
 type bench struct {
-	dir     string
-	size    int64 // of the volume
-	synth   bool
-	quick   bool
-	series  int      // incrementals that stand for "for ever"
-	claims  int      // incrementals by claim before a fingerprint
-	kdf     seal.KDF // of repositories whose passphrase is to cost what it costs
-	volume  *volume
-	current string // case
-	rows    []row
-}
-
-func (b *bench) say(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%-12s %s\n", b.current, fmt.Sprintf(format, args...))
+	dir    string
+	size   int64 // of the volume
+	synth  bool
+	quick  bool
+	series int      // incrementals that stand for "for ever"
+	claims int      // incrementals by claim before a fingerprint
+	kdf    seal.KDF // of repositories whose passphrase is to cost what it costs
+	volume *volume
+	table
 }
 
 // path names a file of the current case; clean removes it.

@@ -29,30 +29,41 @@ const zero = 1e-9
 
 func (r *row) bounded() bool { return r.Bound != 0 }
 
+// table is what a run found out so far.
+type table struct {
+	current string // case
+	rows    []row
+}
+
+// say tells a person who waits what is going on.
+func (t *table) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%-12s %s\n", t.current, fmt.Sprintf(format, args...))
+}
+
 // atMost adds a row that must not exceed its bound.
-func (b *bench) atMost(what string, value, bound float64, unit, detail string, args ...any) {
-	b.add(row{What: what, Value: value, Bound: bound, Unit: unit, Pass: value <= bound, Detail: fmt.Sprintf(detail, args...)})
+func (t *table) atMost(what string, value, bound float64, unit, detail string, args ...any) {
+	t.add(row{What: what, Value: value, Bound: bound, Unit: unit, Pass: value <= bound, Detail: fmt.Sprintf(detail, args...)})
 }
 
 // atLeast adds a ratio that must reach its bound.
-func (b *bench) atLeast(what string, value, bound float64, detail string, args ...any) {
-	b.add(row{What: what, Value: value, Bound: bound, Least: true, Pass: value >= bound, Detail: fmt.Sprintf(detail, args...)})
+func (t *table) atLeast(what string, value, bound float64, detail string, args ...any) {
+	t.add(row{What: what, Value: value, Bound: bound, Least: true, Pass: value >= bound, Detail: fmt.Sprintf(detail, args...)})
 }
 
 // info adds a row nobody promised anything about.
-func (b *bench) info(what string, value float64, unit, detail string, args ...any) {
-	b.add(row{What: what, Value: value, Unit: unit, Pass: true, Detail: fmt.Sprintf(detail, args...)})
+func (t *table) info(what string, value float64, unit, detail string, args ...any) {
+	t.add(row{What: what, Value: value, Unit: unit, Pass: true, Detail: fmt.Sprintf(detail, args...)})
 }
 
-func (b *bench) add(r row) {
-	r.Case = b.current
-	b.rows = append(b.rows, r)
-	b.say("%s: %s (%s) %s  %s", r.What, r.figure(), r.bound(), r.verdict(), r.Detail)
+func (t *table) add(r row) {
+	r.Case = t.current
+	t.rows = append(t.rows, r)
+	t.say("%s: %s (%s) %s  %s", r.What, r.figure(), r.bound(), r.verdict(), r.Detail)
 }
 
-func (b *bench) missed() (n int) {
-	for i := range b.rows {
-		if !b.rows[i].Pass {
+func (t *table) missed() (n int) {
+	for i := range t.rows {
+		if !t.rows[i].Pass {
 			n++
 		}
 	}
@@ -116,7 +127,7 @@ func (b *bench) machine() machine {
 	return m
 }
 
-func (b *bench) print(w io.Writer, asJSON bool) error {
+func (t *table) print(w io.Writer, m machine, asJSON bool) error {
 	if asJSON {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
@@ -124,32 +135,28 @@ func (b *bench) print(w io.Writer, asJSON bool) error {
 			Machine machine `json:"machine"`
 			Rows    []row   `json:"rows"`
 			Missed  int     `json:"missed"`
-		}{b.machine(), b.rows, b.missed()})
+		}{m, t.rows, t.missed()})
 	}
-	m := b.machine()
 	fmt.Fprintf(w, "%s of %s with %s of data; %d cores of %s, Linux %s, %s\n\n",
 		m.Volume, byteSize(m.Bytes), byteSize(m.Data), m.Cores, m.CPU, m.Kernel, m.Go)
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "case\tnumber\tmeasured\tbound\t\tdetail")
-	last := ""
-	for i := range b.rows {
-		r := &b.rows[i]
+	lines := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(lines, "case\tnumber\tmeasured\tbound\t\tdetail")
+	last, bounded := "", 0
+	for i := range t.rows {
+		r := &t.rows[i]
 		name := r.Case
 		if name == last {
 			name = ""
 		}
 		last = r.Case
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", name, r.What, r.figure(), r.bound(), r.verdict(), r.Detail)
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	bounded := 0
-	for i := range b.rows {
-		if b.rows[i].bounded() {
+		if r.bounded() {
 			bounded++
 		}
+		fmt.Fprintf(lines, "%s\t%s\t%s\t%s\t%s\t%s\n", name, r.What, r.figure(), r.bound(), r.verdict(), r.Detail)
 	}
-	_, err := fmt.Fprintf(w, "\n%d of %d bounds kept\n", bounded-b.missed(), bounded)
+	if err := lines.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%d of %d bounds kept\n", bounded-t.missed(), bounded)
 	return err
 }
