@@ -3,6 +3,7 @@
 package chunkstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -131,7 +132,7 @@ func (r *vault) checkConfig(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if string(data) != string(r.configRaw) {
+	if !bytes.Equal(data, r.configRaw) {
 		return &seal.CorruptError{Object: configName, Detail: "is not what it was when the repository was opened"}
 	}
 	return nil

@@ -3,6 +3,7 @@
 package chunkstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -67,7 +68,7 @@ func TestCondemnedPacks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := read(t.Context(), fresh, p); err != nil || string(got) != string(data) {
+		if got, err := read(t.Context(), fresh, p); err != nil || !bytes.Equal(got, data) {
 			t.Errorf("point %.8s: %v", p.ID, err)
 		}
 	}

@@ -3,6 +3,7 @@
 package chunkstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -155,7 +156,7 @@ func checkNeverWrong(t testing.TB, s objstore.Store, want history, other []byte)
 		if !ok {
 			expect = other
 		}
-		if string(got) != string(expect) {
+		if !bytes.Equal(got, expect) {
 			t.Errorf("point %.8s reads wrong bytes without an error", m.ID)
 		}
 	}
@@ -231,7 +232,7 @@ func TestRandomFaults(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, d := range tried {
-				if string(d) == string(got) {
+				if bytes.Equal(d, got) {
 					want[m.ID] = d
 				}
 			}

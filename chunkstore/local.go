@@ -176,23 +176,31 @@ func (r *packs) updateIndex(ctx context.Context) (*index.Cache, error) {
 		r.index = c
 	}
 	for _, n := range sortedKeys(r.outcomes) {
-		for _, s := range r.outcomes[n].Segments {
-			if r.index.Has(s.Name) {
+		o := r.outcomes[n]
+		for i := range o.Segments {
+			if o.State != StateCommitted || r.index.Has(o.Segments[i].Name) {
 				continue
 			}
-			if err := r.saveOutcomes(); err != nil {
+			if err := r.addSegment(ctx, o.Segments[i]); err != nil {
 				return nil, err
-			}
-			plain, err := r.readSegment(ctx, s)
-			if err != nil {
-				return nil, err
-			}
-			if err := r.index.Add(ctx, s.Name, plain); err != nil {
-				return nil, fmt.Errorf("add %s to the local index: %w", s.Name, err)
 			}
 		}
 	}
 	return r.index, nil
+}
+
+func (r *packs) addSegment(ctx context.Context, s Segment) error {
+	if err := r.saveOutcomes(); err != nil { // before, or the cache could be ahead
+		return err
+	}
+	plain, err := r.readSegment(ctx, s)
+	if err != nil {
+		return err
+	}
+	if err := r.index.Add(ctx, s.Name, plain); err != nil {
+		return fmt.Errorf("add %s to the local index: %w", s.Name, err)
+	}
+	return nil
 }
 
 // find looks a chunk up in the index as it is, and builds a damaged one again.

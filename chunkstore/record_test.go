@@ -20,7 +20,9 @@ import (
 // a change of a golden file is a change of the format.
 func records() map[string]any {
 	at := time.Date(2026, 11, 22, 10, 0, 0, 123000000, time.UTC)
-	ref := func(name string) ObjectRef { return ObjectRef{Name: name, Digest: hexID(0xd1) + hexID(0xd2), Size: 321} }
+	ref := func(name string) ObjectRef {
+		return ObjectRef{Name: name, Digest: hexID(0xd1) + hexID(0xd2), Size: 321}
+	}
 	pin := &PointRef{ID: hexID(0xaa), Session: 3}
 	meta := PointMeta{ObjectRef: ref("points/" + hexID(0xbb) + "/" + hexID(0xcc)), ID: hexID(0xcc), Volume: "db", Base: hexID(0xaa), Created: at}
 	outcome := OutcomeRecord{

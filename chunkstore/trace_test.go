@@ -129,7 +129,7 @@ func TestTrace(t *testing.T) {
 	firstSegment, lastSegment := at("put index/")
 	point, _ := at("put points/")
 	outcome, _ := at("put sessions/0000000001/outcome")
-	if !(open < firstPack && lastPack < firstSegment && lastSegment < point && point < outcome && outcome < epoch) {
+	if open > firstPack || lastPack > firstSegment || lastSegment > point || point > outcome || outcome > epoch {
 		t.Errorf("C4: session %d, packs %d–%d, segments %d–%d, point %d, outcome %d, last epoch %d", open, firstPack, lastPack, firstSegment, lastSegment, point, outcome, epoch)
 	}
 }
