@@ -39,6 +39,7 @@ type backupChild struct {
 	Claim                string // path of a change list; "": none
 	Snapshot             string
 	Full                 bool
+	Skip                 bool // what is unreadable
 	Small                bool // slabs and packs
 	Memory               int64
 	Audit                float64
@@ -86,7 +87,7 @@ func (c *backupChild) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	opt := BackupOptions{Source: c.Source, Volume: "v", Memory: c.Memory, Snapshot: c.Snapshot, Full: c.Full, AuditShare: c.Audit, Seed: 1}
+	opt := BackupOptions{Source: c.Source, Volume: "v", Memory: c.Memory, Snapshot: c.Snapshot, Full: c.Full, AuditShare: c.Audit, SkipUnreadable: c.Skip, Seed: 1}
 	if c.Small {
 		opt.tune = smallPacks
 	}
@@ -250,7 +251,10 @@ func openFolder(t *testing.T, path string) *folder.Store {
 // clone copies repository and cache, and shares the image.
 func (r *rig) clone() *rig {
 	r.t.Helper()
-	c := &rig{t: r.t, dir: r.t.TempDir(), image: r.image, data: bytes.Clone(r.data), rnd: r.rnd, want: maps.Clone(r.want)}
+	c := &rig{
+		t: r.t, dir: r.t.TempDir(), image: r.image, data: bytes.Clone(r.data),
+		rnd: rand.New(rand.NewPCG(uint64(len(r.data)), 2)), want: maps.Clone(r.want),
+	}
 	dirs := []string{"cache"}
 	if m, ok := r.store.(*mem.Store); ok {
 		c.store = m.Clone()
@@ -473,7 +477,9 @@ func (r *rig) shippedTwice() (twice, once int64) {
 func TestKilledBackupGoesOn(t *testing.T) {
 	for _, w := range ways(t, 2<<20) {
 		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
 			clean := w.from.clone()
+			clean.t = t
 			cleanRep := clean.mustBackup(w.options())
 			clean.check()
 			resumed, kills := 0, 0
@@ -524,7 +530,10 @@ func (w *way) checkResumed(t *testing.T, r *rig, rep, clean *Report, when string
 func TestBackupKilledAnywhere(t *testing.T) {
 	for _, w := range ways(t, 2<<20) {
 		t.Run(w.name, func(t *testing.T) {
-			cleanRep := w.from.clone().mustBackup(w.options())
+			t.Parallel()
+			clean := w.from.clone()
+			clean.t = t
+			cleanRep := clean.mustBackup(w.options())
 			for i := range 6 {
 				r := w.from.clone()
 				r.t = t
