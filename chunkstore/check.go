@@ -15,7 +15,7 @@ import (
 )
 
 // Undecided lists the sessions that have no outcome yet: running, or killed.
-func (r *roster) Undecided() []uint64 {
+func (r *Repository) Undecided() []uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []uint64
@@ -28,7 +28,7 @@ func (r *roster) Undecided() []uint64 {
 }
 
 // Segments lists the index segments of all committed sessions.
-func (r *roster) Segments() []ObjectRef {
+func (r *Repository) Segments() []ObjectRef {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []ObjectRef
@@ -99,7 +99,7 @@ func (r *Repository) checkPoint(ctx context.Context, m PointMeta) error {
 }
 
 // decidedByObject lists the sessions whose outcome is an object of its own.
-func (r *roster) decidedByObject() (out []uint64) {
+func (r *Repository) decidedByObject() (out []uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, n := range sortedKeys(r.outcomes) {
@@ -111,7 +111,7 @@ func (r *roster) decidedByObject() (out []uint64) {
 }
 
 // bound lists the segments, and what the epoch in force names.
-func (r *roster) bound() []ObjectRef {
+func (r *Repository) bound() []ObjectRef {
 	out := r.Segments()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -127,7 +127,7 @@ func (r *roster) bound() []ObjectRef {
 	return out
 }
 
-func (r *vault) checkConfig(ctx context.Context) error {
+func (r *Repository) checkConfig(ctx context.Context) error {
 	data, err := objstore.ReadAll(ctx, r.store, configName, maxConfigSize)
 	if err != nil {
 		return err
@@ -138,7 +138,7 @@ func (r *vault) checkConfig(ctx context.Context) error {
 	return nil
 }
 
-func (r *roster) checkOutcome(ctx context.Context, n uint64) error {
+func (r *Repository) checkOutcome(ctx context.Context, n uint64) error {
 	o, err := r.readOutcome(ctx, n)
 	if err != nil {
 		return err
@@ -155,7 +155,7 @@ func (r *roster) checkOutcome(ctx context.Context, n uint64) error {
 	return nil
 }
 
-func (r *vault) checkSealed(ctx context.Context, name string, limit int64, v any) error {
+func (r *Repository) checkSealed(ctx context.Context, name string, limit int64, v any) error {
 	data, err := objstore.ReadAll(ctx, r.store, name, limit)
 	if err != nil {
 		return err
@@ -164,7 +164,7 @@ func (r *vault) checkSealed(ctx context.Context, name string, limit int64, v any
 }
 
 // checkRef reads an object that another one binds by its digest.
-func (r *vault) checkRef(ctx context.Context, ref ObjectRef) error {
+func (r *Repository) checkRef(ctx context.Context, ref ObjectRef) error {
 	data, err := objstore.ReadAll(ctx, r.store, ref.Name, ref.Size)
 	if err != nil {
 		return err

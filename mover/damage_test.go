@@ -58,8 +58,8 @@ func kindOf(name string) string {
 // gives every bit, and verification names the object.
 func TestNoDamageIsRestoredSilently(t *testing.T) {
 	store := mem.New()
-	l := newLab(t, store, 6<<20)
-	p := l.history(2)
+	l := newLab(t, store, 2<<20)
+	p := l.history(1)
 	rnd := rand.New(rand.NewPCG(8, 8))
 	kinds := map[string]int{}
 	for _, name := range store.Objects() {

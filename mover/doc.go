@@ -19,6 +19,19 @@
 // Everything between two stages is bounded by bytes: slabs and chunk buffers
 // come from fixed arenas outside the Go heap, packs by the session's budget.
 //
+// # The restore pipeline
+//
+//	map ─► planner (batches of extents)                    one, a batch ahead
+//	         │ by stripe of the volume, pack, place in it
+//	         ▼
+//	       jobs ─► fetchers (into a ring of bytes)         as many as bytes allow
+//	         │
+//	         ▼
+//	       workers (open, decode, verify, write to places) two per core
+//
+// A stream fills windows of the volume that way; --delta plans only what a
+// comparison of the target with the map found to differ.
+//
 // # Invariants
 //
 //	M1  Two moments of a source are never mixed into one point: an interrupted backup goes on
@@ -30,10 +43,16 @@
 //	M4  An unreadable range fails the backup unless the user said to skip it; then the point lists it.
 //	M5  Memory follows the limit, never the size of volume or repository.
 //	M6  A restore writes only verified bytes; what failed is named and nothing else is touched.
+//	M7  A restore journal names only what was synced to the target, and is believed only for the
+//	    same file or device; whatever it does not name is fetched, verified and written again.
+//	M8  Within a batch no stored byte is fetched twice; what several batches share is reported.
 //
 // # Where to start
 //
 // Backup in backup.go reads as the story of one run; decide.go has the rules
 // for what is read, slab.go and stitch.go the hot path, compare.go the check of
 // a volume's bytes against a map that fingerprints, audit and delta restore share.
+// Restore in restore.go is the other way; restorebatch.go decides what is fetched
+// when, restorehaul.go moves it. Verify in verify.go goes on after a problem and
+// verifyblame.go finds out whom it hurts.
 package mover

@@ -5,6 +5,7 @@ package mover
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -42,10 +43,9 @@ func newLab(t testing.TB, store objstore.Store, size int) *lab {
 
 // noise writes incompressible bytes over a part of the volume.
 func (l *lab) noise(off, n int) {
-	p := l.data[off : off+n]
-	for i := range p {
-		p[i] = byte(l.rnd.Uint32())
-	}
+	var seed [32]byte
+	binary.LittleEndian.PutUint64(seed[:], l.rnd.Uint64())
+	_, _ = rand.NewChaCha8(seed).Read(l.data[off : off+n])
 }
 
 // scatter rewrites pages of 8 KiB here and there, some of them with zeros.

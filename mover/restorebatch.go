@@ -27,6 +27,9 @@ type batch struct {
 	chunks   []wanted
 	packs    []wantedPack
 	order    []uint32 // chunks to fetch, by pack and offset
+	turns    []uint32 // the same by stripe, pack and offset
+	place    []uint32 // of each chunk in order
+	taken    []bool   // chunks that are in a job
 	zeros    []blockdiff.Range
 	cost     int   // bytes of memory, counted alike for what an earlier run has done
 	skipped  int64 // bytes of the volume that need nothing
@@ -35,6 +38,17 @@ type batch struct {
 	byPack map[index.PackID]uint32
 	ranks  []uint32 // of packs, by their place in packs
 }
+
+// stripe is what part of a volume is worked on at a time. Packs hold stretches of
+// the volume, each in its order, so on the way through the volume every pack is
+// read from its beginning to its end. Emptying them one after the other would
+// fetch in larger pieces, but each would send pages all over the target, and the
+// disk would write the whole volume in single pages (measured: a volume with 100
+// generations of pages took three times as long).
+const stripe = 4 << 20
+
+// stripeOf is where a chunk is first mapped.
+func (b *batch) stripeOf(c *wanted) int64 { return b.extents[c.first-1].off / stripe }
 
 // mapped is an extent in the list of its chunk.
 type mapped struct {
@@ -147,8 +161,8 @@ func (b *batch) addExtent(i uint32, off int64, n, at uint32) {
 	c.last = number
 }
 
-// sort brings the chunks into the order of packs, which is that in which they
-// were written, and of places in them.
+// sort brings the chunks into the order in which they are fetched: that of
+// stripes and, within one, that of packs and places in them.
 func (b *batch) sort() {
 	byRank := make([]uint32, len(b.packs))
 	for i := range byRank {
@@ -163,6 +177,16 @@ func (b *batch) sort() {
 		cx, cy := &b.chunks[x], &b.chunks[y]
 		return cmp.Or(cmp.Compare(b.ranks[cx.pack], b.ranks[cy.pack]), cmp.Compare(cx.Offset, cy.Offset))
 	})
+	b.place = slices.Grow(b.place[:0], len(b.chunks))[:len(b.chunks)]
+	for i, c := range b.order {
+		b.place[c] = uint32(i)
+	}
+	b.turns = append(b.turns[:0], b.order...)
+	slices.SortFunc(b.turns, func(x, y uint32) int {
+		return cmp.Or(cmp.Compare(b.stripeOf(&b.chunks[x]), b.stripeOf(&b.chunks[y])), cmp.Compare(b.place[x], b.place[y]))
+	})
+	b.taken = slices.Grow(b.taken[:0], len(b.chunks))[:len(b.chunks)]
+	clear(b.taken)
 }
 
 // each calls fn for the extents of a chunk.

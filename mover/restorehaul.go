@@ -23,7 +23,7 @@ type sink interface {
 
 // haul brings batches from the repository to a sink:
 //
-//	batch ─► jobs, in pack order ─► fetchers ─► workers (open, decode, verify, scatter)
+//	batch ─► jobs, by stripe and pack ─► fetchers ─► workers (open, decode, verify, scatter)
 //
 // What is fetched and not yet decoded lies in the ring; each worker has one
 // buffer for a chunk's plaintext. Workers write themselves, while what they
@@ -140,9 +140,11 @@ func (h *haul) zeros(ctx context.Context, b *batch) error {
 // dispatch forms jobs and takes their memory, in order: so the job that others
 // of its pack wait for always has memory before them.
 func (h *haul) dispatch(ctx context.Context, b *batch, todo chan<- *haulJob) error {
-	for rest := b.order; len(rest) > 0; {
-		var j *haulJob
-		j, rest = h.job(b, rest)
+	for _, i := range b.turns {
+		if b.taken[i] {
+			continue
+		}
+		j := h.job(b, int(b.place[i]))
 		var err error
 		if j.data, err = h.ring.take(ctx, j.n); err != nil {
 			return err
@@ -157,31 +159,43 @@ func (h *haul) dispatch(ctx context.Context, b *batch, todo chan<- *haulJob) err
 	return nil
 }
 
-// job makes one request of the next chunks that lie near each other.
-func (h *haul) job(b *batch, order []uint32) (*haulJob, []uint32) {
+// job makes one request of the next chunk in turn and those that follow it
+// nearby in its pack, if they belong to its stripe or the next one. Chunks that do
+// not end it, so that nothing which is wanted later is fetched twice.
+func (h *haul) job(b *batch, place int) *haulJob {
+	order := b.order[place:]
 	c := &b.chunks[order[0]]
 	p := &b.packs[c.pack]
 	j := &haulJob{pack: p, in: c.pack, from: c.Offset}
-	end := c.Offset + c.Stored
 	if !p.asked {
-		p.asked, j.first = true, true
-		if cipher, ok := h.repo.KnownCipher(p.id); ok {
-			j.first, p.cipher = false, cipher
-			close(p.ready)
-		} else if c.Offset <= pack.HeaderSize+gap {
-			j.from = 0 // the header comes along
-		}
+		h.ask(j, place == 0 || b.chunks[b.order[place-1]].pack != c.pack)
 	}
-	n := 1
+	last, end, n := b.stripeOf(c)+1, c.Offset+c.Stored, 1
 	for ; n < len(order); n++ {
 		d := &b.chunks[order[n]]
-		if d.pack != c.pack || d.Offset < end || d.Offset-end > gap || int(d.Offset+d.Stored-j.from) > h.maxJob {
+		near := d.pack == c.pack && d.Offset >= end && d.Offset-end <= gap && int(d.Offset+d.Stored-j.from) <= h.maxJob
+		if !near || b.taken[order[n]] || b.stripeOf(d) > last {
 			break
 		}
 		end = d.Offset + d.Stored
 	}
 	j.chunks, j.n = order[:n], int(end-j.from)
-	return j, order[n:]
+	for _, i := range j.chunks {
+		b.taken[i] = true
+	}
+	return j
+}
+
+// ask makes a job the one that brings its pack's cipher, unless that is known.
+// The header comes along where nothing that is wanted lies between.
+func (h *haul) ask(j *haulJob, foremost bool) {
+	j.pack.asked, j.first = true, true
+	if cipher, ok := h.repo.KnownCipher(j.pack.id); ok {
+		j.first, j.pack.cipher = false, cipher
+		close(j.pack.ready)
+	} else if foremost && j.from <= pack.HeaderSize+gap {
+		j.from = 0
+	}
 }
 
 func (h *haul) fetchLoop(ctx context.Context, b *batch, todo <-chan *haulJob, fetched chan<- *haulJob) error {

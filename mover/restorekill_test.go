@@ -169,14 +169,14 @@ func TestKilledRestoreResumes(t *testing.T) {
 	p := l.history(3)
 	rnd := rand.New(rand.NewPCG(1, 99))
 	var resumed bool
-	for round := range 6 {
+	for round := range 4 {
 		cache := t.TempDir()
 		c := restoreChild{Store: store, Cache: cache, Point: p.ID, Target: filepath.Join(t.TempDir(), "target")}
 		if round%2 == 1 { // an existing file, whose holes must be punched
 			c.Target = garbage(t, 24<<20)
 		}
 		kills := 0
-		for ; kills < 3; kills++ {
+		for ; kills < 2; kills++ {
 			c.Kill = 1 + rnd.Int64N(150)
 			if !c.start(t) {
 				break
@@ -290,7 +290,7 @@ func TestTwoRestoresToOneTarget(t *testing.T) {
 func TestManyBatches(t *testing.T) {
 	l := newLab(t, mem.New(), 16<<20)
 	p := l.history(4)
-	for _, cost := range []int{1, 2000, 50_000} {
+	for _, cost := range []int{300, 2000, 50_000} {
 		target := filepath.Join(t.TempDir(), "target")
 		rep := l.restore(p, RestoreOptions{Target: target, tune: func(p *restorePlan) { p.batchCost = cost }})
 		l.same(target)

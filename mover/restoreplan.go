@@ -36,7 +36,7 @@ func planRestore(limit int64, maxChunk int) (restorePlan, error) {
 	share := int(min(limit, 16<<30) / 16)
 	p := restorePlan{
 		limit:      limit,
-		ringBytes:  min(4*share, 512<<20),
+		ringBytes:  min(4*share, 64<<20),
 		fetchers:   32, // few are under way at once unless requests are small, and then the store's latency counts
 		plainBytes: maxChunk,
 		batchCost:  3 * share / 2,
@@ -45,7 +45,7 @@ func planRestore(limit int64, maxChunk int) (restorePlan, error) {
 		window:     int64(share) &^ (1<<20 - 1),
 		cacheBytes: 2 * share,
 	}
-	p.jobBytes = min(8<<20, p.ringBytes/16)
+	p.jobBytes = p.ringBytes / 16
 	p.workers = max(2, min(2*runtime.GOMAXPROCS(0), 2*share/maxChunk))
 	p.slabs = max(4, min(2*share/p.slabBytes, 4*runtime.GOMAXPROCS(0)))
 	return p, nil
