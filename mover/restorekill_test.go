@@ -177,7 +177,7 @@ func TestKilledRestoreResumes(t *testing.T) {
 		}
 		kills := 0
 		for ; kills < 2; kills++ {
-			c.Kill = 1 + rnd.Int64N(150)
+			c.Kill = 1 + int64(kills)*100 + rnd.Int64N(150) // the second one after some syncs
 			if !c.start(t) {
 				break
 			}
