@@ -280,7 +280,7 @@ func (r *roster) readOutcomes(ctx context.Context) (news bool, err error) {
 }
 
 // readOutcome gives nil for a session that is undecided.
-func (r *roster) readOutcome(ctx context.Context, n uint64) (*OutcomeRecord, error) {
+func (r *vault) readOutcome(ctx context.Context, n uint64) (*OutcomeRecord, error) {
 	name := outcomeName(n)
 	data, err := objstore.ReadAll(ctx, r.store, name, maxOutcomeSize)
 	if errors.Is(err, objstore.ErrNotExist) {

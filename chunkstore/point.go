@@ -117,7 +117,7 @@ func (r *vault) pointName(p *Point) string {
 // (C4). On ErrFenced a collector was faster and nothing counts.
 func (s *Session) Commit(ctx context.Context, p *Point) error {
 	p.Session, p.Root = s.rec.Session, hexDigest(p.Map.Digest())
-	if err := s.admit(p); err != nil {
+	if err := s.rec.admit(p, s.BaseForgotten); err != nil {
 		return fmt.Errorf("commit point %.8s: %w", p.ID, err)
 	}
 	if err := s.flush(chunk.Base, chunk.Patch, chunk.Map); err != nil {
@@ -135,7 +135,7 @@ func (s *Session) Commit(ctx context.Context, p *Point) error {
 		return fmt.Errorf("store point: it has %d bytes, at most %d can be read back", len(data), maxPointSize)
 	}
 	if err := s.store.Put(ctx, name, objstore.Body{data}); err != nil {
-		if err := s.stored(ctx, name, objstore.Body{data}, err); err != nil {
+		if err := s.repo.stored(ctx, name, objstore.Body{data}, err); err != nil {
 			return fmt.Errorf("store point: %w", err)
 		}
 	}
@@ -147,18 +147,18 @@ func (s *Session) Commit(ctx context.Context, p *Point) error {
 }
 
 // admit refuses a point that this session must not commit.
-func (s *Session) admit(p *Point) error {
+func (s *SessionRecord) admit(p *Point, baseForgotten bool) error {
 	if err := p.check(); err != nil {
 		return err
 	}
 	switch {
-	case p.Volume != s.rec.Volume || p.Domain != s.rec.Domain:
-		return fmt.Errorf("it is of volume %q and domain %q, its session of %q and %q", p.Volume, p.Domain, s.rec.Volume, s.rec.Domain)
+	case p.Volume != s.Volume || p.Domain != s.Domain:
+		return fmt.Errorf("it is of volume %q and domain %q, its session of %q and %q", p.Volume, p.Domain, s.Volume, s.Domain)
 	case p.Base == nil:
 		return nil
-	case s.rec.Base == nil || *p.Base != *s.rec.Base:
+	case s.Base == nil || *p.Base != *s.Base:
 		return fmt.Errorf("it extends point %.8s, which its session did not pin", p.Base.ID)
-	case s.BaseForgotten:
+	case baseForgotten:
 		return fmt.Errorf("it extends point %.8s, which was forgotten", p.Base.ID)
 	}
 	return nil
@@ -208,7 +208,7 @@ func (s *Session) decide(ctx context.Context, state string, points []PointMeta) 
 
 // decided finds out what became of an outcome whose put failed: it may be there
 // all the same, or another one.
-func (r *roster) decided(ctx context.Context, o *OutcomeRecord, failure error) error {
+func (r *vault) decided(ctx context.Context, o *OutcomeRecord, failure error) error {
 	there, err := r.readOutcome(ctx, o.Session)
 	switch {
 	case err != nil:
@@ -300,7 +300,7 @@ func (r *Repository) Latest(ctx context.Context, volume string) (*Point, error) 
 
 // tombstones lists forgotten points. A list may lag, so a point may appear for
 // a while after it was forgotten; what must be sure asks Forgotten by name.
-func (r *roster) tombstones(ctx context.Context) (map[string]bool, error) {
+func (r *vault) tombstones(ctx context.Context) (map[string]bool, error) {
 	gone := map[string]bool{}
 	prefix := forgottenName("")
 	err := r.store.List(ctx, prefix, func(i objstore.Info) error {

@@ -57,12 +57,11 @@ func (t *tools) name(c *Chunk) chunk.ID {
 	return t.namer.Name(c.Plain)
 }
 
-func (s *Session) newTools() *tools {
-	keys := s.repo.keyring.Current()
+func newTools(keys *seal.Keys, domain string) *tools {
 	return &tools{
-		namer: chunk.NewNamer(keys.NameKey(s.rec.Domain)),
+		namer: chunk.NewNamer(keys.NameKey(domain)),
 		nodes: chunk.NewNamer(keys.NameKey(mapDomain)),
-		enc:   pack.NewEncoder(keys.DigestKey(s.rec.Domain)),
+		enc:   pack.NewEncoder(keys.DigestKey(domain)),
 	}
 }
 
@@ -188,7 +187,7 @@ func (s *Session) upload(ctx context.Context, p *openPack) error {
 	defer f.Release()
 	id := index.PackID{Session: f.Header.Session, Seq: f.Header.Seq, Hash: f.Hash, Size: uint32(f.Size), Class: f.Header.Class}
 	if err := s.store.Put(ctx, id.Name(), objstore.Body(f.Body)); err != nil {
-		if err := s.stored(ctx, id.Name(), f.Body, err); err != nil {
+		if err := s.repo.stored(ctx, id.Name(), f.Body, err); err != nil {
 			return fmt.Errorf("store pack: %w", err)
 		}
 	}
@@ -214,11 +213,11 @@ func (s *Session) upload(ctx context.Context, p *openPack) error {
 
 // stored forgives a failed put of bytes that are there all the same: an answer
 // was lost. It looks, for a store that only says so would lose them.
-func (s *Session) stored(ctx context.Context, name string, body objstore.Body, failure error) error {
+func (r *vault) stored(ctx context.Context, name string, body objstore.Body, failure error) error {
 	if !errors.Is(failure, objstore.ErrExists) {
 		return failure
 	}
-	same, err := objstore.Same(ctx, s.repo.store, name, body)
+	same, err := objstore.Same(ctx, r.store, name, body)
 	if err != nil || !same {
 		return errors.Join(failure, err)
 	}
@@ -250,7 +249,7 @@ func (s *Session) putSegment(ctx context.Context, plain []byte) error {
 	}
 	err = s.store.Put(ctx, name, objstore.Body{sealed})
 	if errors.Is(err, objstore.ErrExists) {
-		sealed, err = s.sameSegment(ctx, name, plain)
+		sealed, err = s.repo.sameSegment(ctx, name, plain)
 	}
 	if err != nil {
 		return fmt.Errorf("store index segment: %w", err)
@@ -261,12 +260,12 @@ func (s *Session) putSegment(ctx context.Context, plain []byte) error {
 	return nil
 }
 
-func (s *Session) sameSegment(ctx context.Context, name string, plain []byte) ([]byte, error) {
-	sealed, err := objstore.ReadAll(ctx, s.repo.store, name, maxRecordSize)
+func (r *vault) sameSegment(ctx context.Context, name string, plain []byte) ([]byte, error) {
+	sealed, err := objstore.ReadAll(ctx, r.store, name, maxRecordSize)
 	if err != nil {
 		return nil, err
 	}
-	there, err := s.repo.keyring.OpenRecord(s.repo.config.repoID(), name, sealed)
+	there, err := r.keyring.OpenRecord(r.config.repoID(), name, sealed)
 	if err == nil && !bytes.Equal(there, plain) {
 		err = &seal.CorruptError{Object: name, Detail: "holds another segment than its name says"}
 	}

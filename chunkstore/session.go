@@ -244,7 +244,7 @@ func (r *Repository) newSession(ctx context.Context, rec SessionRecord, opt Sess
 	if err := s.checkBase(ctx); err != nil {
 		return nil, err
 	}
-	s.tools.New = func() any { return s.newTools() }
+	s.tools.New = func() any { return newTools(r.keyring.Current(), rec.Domain) }
 	for c := chunk.Base; c <= chunk.Map; c++ {
 		s.lanes[c] = &lane{class: c}
 	}
@@ -298,7 +298,7 @@ func (s *Session) checkBase(ctx context.Context) error {
 }
 
 // Forgotten tells whether a point has a tombstone.
-func (r *roster) Forgotten(ctx context.Context, id string) (bool, error) {
+func (r *vault) Forgotten(ctx context.Context, id string) (bool, error) {
 	_, err := r.store.Stat(ctx, forgottenName(id))
 	if errors.Is(err, objstore.ErrNotExist) {
 		return false, nil
