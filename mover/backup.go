@@ -216,7 +216,7 @@ func (b *backup) run(ctx context.Context) (*chunkstore.Point, error) {
 	if errors.As(err, &lie) { // make it right by fingerprint, loudly (M2)
 		b.convict(lie)
 		b.warn(lie.Error() + "; the whole volume is compared instead")
-		head := b.journalHeader(nil) // whoever goes on after a kill must know
+		head := resumption{b}.journalHeader(nil) // whoever goes on after a kill must know
 		if err := b.journal.begin(&head); err != nil {
 			return nil, err
 		}
@@ -332,7 +332,7 @@ func (b *backup) attempt(ctx context.Context, v verdict, claim blockdiff.Ranges,
 		}
 	}
 	out := imagemap.NewWriter(b.session, v.mode == modeFull)
-	if err := b.resume(ctx, old, ranges, out); err != nil {
+	if err := (resumption{b}).resume(ctx, old, ranges, out); err != nil {
 		return imagemap.Map{}, err
 	}
 	below := blockdiff.Ranges{{Offset: 0, Length: b.start}}

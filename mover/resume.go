@@ -104,6 +104,9 @@ func (j *journal) unreadable(mark int64) (blockdiff.Ranges, error) {
 	return blockdiff.Normalize(out).Clip(mark), err
 }
 
+// resumption is what a backup does about an earlier run that did not finish.
+type resumption struct{ *backup }
+
 // resumeSamples is how many chunks of an interrupted backup are hashed again
 // from the source before its work is believed.
 const resumeSamples = 64
@@ -153,7 +156,7 @@ func (s *sampler) flush() {
 
 // rehash reads the sampled chunks from the source and compares names. A chunk
 // whose pieces do not add up to its length was cut differently and says nothing.
-func (b *backup) rehash(ctx context.Context, s *sampler, length func(chunk.ID) (int64, error)) error {
+func (b resumption) rehash(ctx context.Context, s *sampler, length func(chunk.ID) (int64, error)) error {
 	s.flush()
 	buf, err := b.chunkBufs.Get(ctx)
 	if err != nil {
@@ -193,7 +196,7 @@ var errNotSame = errors.New("the source is not what the interrupted backup read"
 // resume begins the journal of this run. Of an interrupted one it keeps the
 // packs and, where the source is proven the same and a sample of what was done
 // still hashes to the same names, its extents, which go to the new run.
-func (b *backup) resume(ctx context.Context, old *journalHeader, ranges blockdiff.Ranges, out *imagemap.Writer) error {
+func (b resumption) resume(ctx context.Context, old *journalHeader, ranges blockdiff.Ranges, out *imagemap.Writer) error {
 	head := b.journalHeader(ranges)
 	if old == nil || old.Session != head.Session {
 		return b.journal.begin(&head)
@@ -230,7 +233,7 @@ func (b *backup) resume(ctx context.Context, old *journalHeader, ranges blockdif
 
 // goOn takes over what the interrupted backup did up to the offset at which
 // this one goes on.
-func (b *backup) goOn(ctx context.Context, next *journal, ranges blockdiff.Ranges, out *imagemap.Writer) (err error) {
+func (b resumption) goOn(ctx context.Context, next *journal, ranges blockdiff.Ranges, out *imagemap.Writer) (err error) {
 	if b.start, err = b.replayExtents(ctx, next, out); err != nil {
 		return err
 	}
@@ -245,7 +248,7 @@ func (b *backup) goOn(ctx context.Context, next *journal, ranges blockdiff.Range
 	return next.lost(lost)
 }
 
-func (b *backup) sampleAgain(ctx context.Context) error {
+func (b resumption) sampleAgain(ctx context.Context) error {
 	s := sampler{r: rand.New(rand.NewPCG(b.opt.Seed, 1))}
 	_, err := b.journal.durablePrefix(b.session.Durable, func(es []imagemap.Extent, _ int64) error {
 		for _, e := range es {
@@ -259,7 +262,7 @@ func (b *backup) sampleAgain(ctx context.Context) error {
 	return b.rehash(ctx, &s, b.session.PlainLength)
 }
 
-func (b *backup) replayExtents(ctx context.Context, next *journal, out *imagemap.Writer) (int64, error) {
+func (b resumption) replayExtents(ctx context.Context, next *journal, out *imagemap.Writer) (int64, error) {
 	return b.journal.durablePrefix(b.session.Durable, func(es []imagemap.Extent, mark int64) error {
 		for _, e := range es {
 			if err := out.Add(ctx, e); err != nil {
@@ -276,7 +279,7 @@ func (b *backup) replayExtents(ctx context.Context, next *journal, out *imagemap
 	})
 }
 
-func (b *backup) journalHeader(ranges blockdiff.Ranges) journalHeader {
+func (b resumption) journalHeader(ranges blockdiff.Ranges) journalHeader {
 	return journalHeader{
 		Version: journalVersion, Repository: b.repo.Config().ID, Session: b.session.Number(), Nonce: b.session.Nonce(),
 		Volume: b.opt.Volume, Domain: b.opt.Domain, Base: baseID(b.base), Mode: b.mode, Work: b.workDigest(ranges),
@@ -286,7 +289,7 @@ func (b *backup) journalHeader(ranges blockdiff.Ranges) journalHeader {
 }
 
 // workDigest binds what is read and how it is cut.
-func (b *backup) workDigest(ranges blockdiff.Ranges) string {
+func (b resumption) workDigest(ranges blockdiff.Ranges) string {
 	h := blake3.New()
 	_, _ = fmt.Fprintf(h, "%s %d %d %t\n", b.opt.Chunker, b.opt.DigestSize, b.mode, b.opt.SkipUnreadable)
 	var p [16]byte
