@@ -94,7 +94,8 @@ func TestInitAfterCrash(t *testing.T) {
 			if err == nil {
 				t.Fatalf("%s at call %d is not noticed", action, n)
 			}
-			if _, err := Open(t.Context(), s, passphrase, OpenOptions{}); err == nil {
+			if r, err := Open(t.Context(), s, passphrase, OpenOptions{}); err == nil {
+				must(t, r.Close())
 				continue // the slot was durable
 			}
 			if created, err := Init(t.Context(), s, passphrase, InitOptions{KDF: cheapKDF}); err != nil || !created {
