@@ -28,6 +28,7 @@ import (
 	"github.com/tidemark-io/tidemark/chunkstore/objstore"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore/folder"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore/mem"
+	"github.com/tidemark-io/tidemark/chunkstore/objstore/open"
 )
 
 // childEnv makes the test binary a process that runs one backupChild.
@@ -77,7 +78,7 @@ func childMain(spec string) int {
 func (c *backupChild) run(ctx context.Context) (err error) {
 	restore := LimitHeap(c.Memory)
 	defer restore()
-	inner, err := folder.Open(ctx, c.Store)
+	inner, err := open.Open(ctx, c.Store)
 	if err != nil {
 		return err
 	}
