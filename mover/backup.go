@@ -117,7 +117,7 @@ func (r *Report) ExitCode() int {
 func (b *backup) defaults() error {
 	o := &b.opt
 	if o.Now == nil {
-		o.Now = time.Now
+		o.Now = time.Now //nolint:forbidigo // the default of a clock that callers may give
 	}
 	if o.Chunker == "" {
 		o.Chunker = cdc.Rabin
@@ -212,8 +212,7 @@ func (b *backup) run(ctx context.Context) (*chunkstore.Point, error) {
 		b.warn("the list of changes is not used: " + v.refused)
 	}
 	m, err := b.attempt(ctx, v, claim, old)
-	var lie *lyingClaimError
-	if errors.As(err, &lie) { // make it right by fingerprint, loudly (M2)
+	if lie, ok := errors.AsType[*lyingClaimError](err); ok { // make it right by fingerprint, loudly (M2)
 		b.convict(lie)
 		b.warn(lie.Error() + "; the whole volume is compared instead")
 		head := resumption{b}.journalHeader(nil) // whoever goes on after a kill must know

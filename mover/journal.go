@@ -4,6 +4,7 @@ package mover
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -290,7 +291,7 @@ func decodeExtent(b []byte) (e imagemap.Extent) {
 }
 
 func decodePack(b []byte) (p chunkstore.PackReport, err error) {
-	head, rest, ok := cutByte(b, '\n')
+	head, rest, ok := bytes.Cut(b, []byte{'\n'})
 	if !ok || len(rest)%entryBytes != 0 {
 		return p, errors.New("malformed pack record")
 	}
@@ -307,22 +308,13 @@ func decodePack(b []byte) (p chunkstore.PackReport, err error) {
 	return p, nil
 }
 
-func cutByte(b []byte, sep byte) (before, after []byte, ok bool) {
-	for i := range b {
-		if b[i] == sep {
-			return b[:i], b[i+1:], true
-		}
-	}
-	return b, nil, false
-}
-
 // replay calls fn for each whole record from the beginning.
 func (j *journal) replay(fn func(kind byte, payload []byte) error) error {
 	r := bufio.NewReaderSize(io.NewSectionReader(j.f, 0, 1<<62), 64<<10)
 	var head [9]byte
 	var payload []byte
 	for {
-		if _, err := io.ReadFull(r, head[:]); err != nil {
+		if n, _ := io.ReadFull(r, head[:]); n < len(head) {
 			return nil // the end, or torn
 		}
 		n := binary.LittleEndian.Uint32(head[0:])
@@ -333,7 +325,7 @@ func (j *journal) replay(fn func(kind byte, payload []byte) error) error {
 			payload = make([]byte, n)
 		}
 		payload = payload[:n]
-		if _, err := io.ReadFull(r, payload); err != nil {
+		if got, _ := io.ReadFull(r, payload); got < len(payload) {
 			return nil
 		}
 		sum := crc32.Update(crc32.Checksum(head[8:], castagnoli), castagnoli, payload)

@@ -39,7 +39,6 @@ type slab struct {
 	lost    []blockdiff.Range
 	changed int64 // bytes
 	moved   int64 // bytes
-	err     error
 	done    chan struct{}
 }
 
@@ -78,6 +77,7 @@ func (w *slabWorker) work(ctx context.Context, s *slab) error {
 			return err
 		}
 		w.markMoves()
+	case modeFull: // all of it is new
 	}
 	for _, r := range w.runs {
 		if r.birth == 0 {

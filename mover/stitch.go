@@ -251,16 +251,16 @@ func (st *stitcher) closePatch(ctx context.Context) error {
 }
 
 // store is a chunk worker's step.
-func (b *pipeline) store(ctx context.Context, j *chunkJob, origin []chunk.Piece) ([]chunk.Piece, error) {
+func (p *pipeline) store(ctx context.Context, j *chunkJob, origin []chunk.Piece) ([]chunk.Piece, error) {
 	origin = origin[:0]
-	for _, p := range j.pieces {
-		origin = append(origin, chunk.Piece{Offset: p.off, Length: p.n})
+	for _, from := range j.pieces {
+		origin = append(origin, chunk.Piece{Offset: from.off, Length: from.n})
 	}
-	size := b.opt.DigestSize
+	size := p.opt.DigestSize
 	if j.class == chunk.Patch {
 		size = patchDigest
 	}
-	id, _, err := b.session.Put(ctx, chunkstore.Chunk{Class: j.class, Plain: j.plain, Pieces: origin, DigestSize: size})
+	id, _, err := p.session.Put(ctx, chunkstore.Chunk{Class: j.class, Plain: j.plain, Pieces: origin, DigestSize: size})
 	j.id = id
 	return origin, err
 }
