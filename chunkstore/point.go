@@ -263,21 +263,28 @@ func (r *roster) Metas(volume string) []PointMeta {
 }
 
 // Points reads the retained points (those without a tombstone), oldest first.
+// Points that can't be read are left out and named by the error, which comes
+// with the others: one damaged point must not hide the rest.
 func (r *Repository) Points(ctx context.Context, volume string) ([]*Point, error) {
 	metas, err := r.Retained(ctx, volume)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]*Point, len(metas))
-	g, ctx := errgroup.WithContext(ctx)
+	errs := make([]error, len(metas))
+	var g errgroup.Group
 	g.SetLimit(probeWidth)
 	for i, m := range metas {
-		g.Go(func() (err error) {
-			out[i], err = r.ReadPoint(ctx, m)
-			return err
+		g.Go(func() error {
+			out[i], errs[i] = r.ReadPoint(ctx, m)
+			return nil
 		})
 	}
-	return out, g.Wait()
+	_ = g.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(out, func(p *Point) bool { return p == nil }), errors.Join(errs...)
 }
 
 // Retained is Metas without the forgotten points.

@@ -219,10 +219,10 @@ func (b *backup) run(ctx context.Context) (*chunkstore.Point, error) {
 		if err := b.journal.begin(&head); err != nil {
 			return nil, err
 		}
-		v = verdict{mode: modeCompare, source: SourceFingerprint, reason: lie.Error()}
 		if err := b.restart(ctx); err != nil {
 			return nil, err
 		}
+		v = b.decide(nil)
 		m, err = b.attempt(ctx, v, nil, nil)
 	}
 	if err != nil {
@@ -239,10 +239,13 @@ func (b *backup) decide(old *journalHeader) verdict {
 		claim: b.opt.Changes != nil, baseSnapshot: b.opt.BaseSnapshot, domain: b.opt.Domain,
 	}
 	if old != nil && old.Lie != nil && b.base != nil && old.Volume == b.opt.Volume && old.Base == b.base.ID {
-		b.lie, f.lie = old.Lie, old.Lie.Error()
+		b.lie = old.Lie
 		if f.claim {
 			b.convict(old.Lie)
 		}
+	}
+	if b.lie != nil {
+		f.lie = b.lie.Error()
 	}
 	return decide(f)
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -62,9 +63,9 @@ func pointsCommand(a *app) *cobra.Command {
 }
 
 func (a *app) points(ctx context.Context, repo *chunkstore.Repository, volume string) error {
-	points, err := repo.Points(ctx, volume)
-	if err != nil {
-		return err
+	points, damage := repo.Points(ctx, volume)
+	if damage != nil && len(points) == 0 {
+		return damage
 	}
 	if volume != "" && len(points) == 0 {
 		return fmt.Errorf("%w: volume %q has none", chunkstore.ErrNoPoint, volume)
@@ -75,7 +76,8 @@ func (a *app) points(ctx context.Context, repo *chunkstore.Repository, volume st
 	for _, p := range points {
 		list.Points = append(list.Points, pointOf(p))
 	}
-	return a.print(list, func(w io.Writer) {
+	// One damaged point must not hide the others on the day they are needed.
+	err := a.print(list, func(w io.Writer) {
 		switch {
 		case a.quiet:
 			for _, p := range list.Points {
@@ -87,6 +89,7 @@ func (a *app) points(ctx context.Context, repo *chunkstore.Repository, volume st
 			writePoints(w, list.Points)
 		}
 	})
+	return errors.Join(err, damage)
 }
 
 func writePoints(w io.Writer, points []pointJSON) {
