@@ -400,8 +400,8 @@ func ways(t *testing.T, size int) []way {
 	for i := range 60 { // long runs and scattered pages
 		at := i * size / 64 / pageSize * pageSize
 		n := 8 << 10
-		if i%20 == 0 {
-			n = min(size/8, 5*longRun/4)
+		if i == 20 && size > 2*longRun {
+			n = 5 * longRun / 4
 		}
 		changed = changed.Union(blockdiff.Ranges{again.write(at, n)})
 	}
@@ -476,7 +476,7 @@ func (r *rig) shippedTwice() (twice, once int64) {
 // on where it was, ships nothing twice but what was in flight, and the point is
 // the volume.
 func TestKilledBackupGoesOn(t *testing.T) {
-	for _, w := range ways(t, 2<<20) {
+	for _, w := range ways(t, 3<<20) {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
 			clean := w.from.clone()
@@ -529,7 +529,7 @@ func (w *way) checkResumed(t *testing.T, r *rig, rep, clean *Report, when string
 
 // Kill it at moments that nobody chose.
 func TestBackupKilledAnywhere(t *testing.T) {
-	for _, w := range ways(t, 2<<20) {
+	for _, w := range ways(t, 3<<20) {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
 			clean := w.from.clone()

@@ -345,3 +345,22 @@ func TestSamplerOfEqualChunks(t *testing.T) {
 		t.Error("a chunk without its beginning was sampled")
 	}
 }
+
+// A long run, then scattered pages only: the last chunk of the run is not kept
+// open, so checkpoints move on and extents do not pile up.
+func TestCheckpointsMoveOnBehindALongRun(t *testing.T) {
+	r := newRig(t, 8<<20)
+	r.mustBackup(BackupOptions{})
+	claim := blockdiff.Ranges{r.write(0, 5*longRun/4)}
+	for at := 2 << 20; at < 8<<20; at += 16 << 10 {
+		claim = claim.Union(blockdiff.Ranges{r.write(at, 8<<10)})
+	}
+	r.save()
+	w := way{name: "claim", from: r, claim: claim}
+	k, clean := w.interrupted(t)
+	rep := k.mustBackup(w.options())
+	if at := resumedAt(t, rep); at <= 3<<20 || rep.ReadBytes+w.work(at) != clean.ReadBytes {
+		t.Errorf("%s, read %d", rep.Resumed, rep.ReadBytes)
+	}
+	k.check()
+}
