@@ -19,6 +19,6 @@ func runIndex(ctx context.Context, b *bench) error {
 		return err
 	}
 	b.atMost("open", f.Open, 1, "s", "%d chunks; %.3g µs per lookup", f.Chunks, f.Hit)
-	b.atMost("heap per chunk", f.HeapPerChunk, 2, "B", "")
+	b.atMost("heap per chunk", f.HeapPerChunk, 2, "B", "on the heap once %d were looked up", lookups)
 	return nil
 }

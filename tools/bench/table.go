@@ -71,10 +71,11 @@ func (t *table) missed() (n int) {
 }
 
 func (r *row) figure() string {
-	if r.Unit == "" {
-		return fmt.Sprintf("%.3g", r.Value)
+	format := "%.3g"
+	if r.Value >= 100 {
+		format = "%.0f" // no powers of ten
 	}
-	return fmt.Sprintf("%.3g %s", r.Value, r.Unit)
+	return strings.TrimSuffix(fmt.Sprintf(format+" %s", r.Value, r.Unit), " ")
 }
 
 func (r *row) bound() string {

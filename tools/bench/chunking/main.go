@@ -30,9 +30,9 @@ func main() {
 	flag.Parse()
 	cfg.trees = strings.Split(*trees, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
-	defer stop()
-	if err := measureAll(ctx, cfg); err != nil {
-		stop()
+	err := measureAll(ctx, cfg)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "chunking:", err)
 		os.Exit(1)
 	}
