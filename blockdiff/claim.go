@@ -4,6 +4,7 @@ package blockdiff
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -64,7 +65,7 @@ func (p *claimParser) refuse(format string, args ...any) error {
 // token is the scanner's next token, its failures put down to the entry under way.
 func (p *claimParser) token() (token, error) {
 	t, err := p.scan.next()
-	if syntax, ok := err.(*ClaimError); ok {
+	if syntax, ok := errors.AsType[*ClaimError](err); ok {
 		syntax.Entry = p.entry
 	}
 	return t, err

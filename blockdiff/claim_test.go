@@ -147,8 +147,10 @@ func TestWriteClaimReportsTheWriter(t *testing.T) {
 
 // FuzzParseClaim: no panic, and what is accepted satisfies the rules and survives being written.
 func FuzzParseClaim(f *testing.F) {
-	for _, seed := range []string{`[]`, `[{"offset":0,"length":4},{"offset":4,"length":4}]`, `[{"offset":"8","length":4,"exists":"false"}]`,
-		`[{"length":18446744073709551615,"offset":-1}]`, `[{"offset":0,"length":1,"exists":true}`} {
+	for _, seed := range []string{
+		`[]`, `[{"offset":0,"length":4},{"offset":4,"length":4}]`, `[{"offset":"8","length":4,"exists":"false"}]`,
+		`[{"length":18446744073709551615,"offset":-1}]`, `[{"offset":0,"length":1,"exists":true}`,
+	} {
 		f.Add([]byte(seed), int64(4096))
 	}
 	f.Fuzz(func(t *testing.T, in []byte, size int64) {

@@ -35,8 +35,9 @@ func (t token) String() string {
 		return "the list's end"
 	case kindString:
 		return strconv.Quote(t.text)
+	default:
+		return t.text
 	}
-	return t.text
 }
 
 // longestToken leaves room for every number and name that a valid list has, and bounds what an error quotes.
@@ -220,7 +221,7 @@ func number(name string, value token, into *int64) string {
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)
 	switch {
-	case len(digits) < len(value.text) && len(digits) > 0:
+	case len(digits) < len(value.text) && digits != "":
 		return fmt.Sprintf("the field %q is %s, which is negative", name, value)
 	case errors.Is(err, strconv.ErrRange):
 		return fmt.Sprintf("the field %q is %s, more than any volume has", name, value)

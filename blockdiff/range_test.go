@@ -29,7 +29,7 @@ func model(rs Ranges) bitmap {
 
 func (m bitmap) ranges() Ranges {
 	var out Ranges
-	for off := int64(0); off < world; off++ {
+	for off := range int64(world) {
 		if m[off] {
 			out = out.appendRange(Range{off, 1})
 		}
