@@ -116,7 +116,7 @@ func TestSourceReadsFilesOnFileSystems(t *testing.T) {
 
 // tmpfs keeps files in the page cache and says so; a source on it reads buffered or directly, but truly.
 func TestSourceReadsTmpfs(t *testing.T) {
-	dir, err := os.MkdirTemp("/dev/shm", "blockio")
+	dir, err := os.MkdirTemp("/dev/shm", "blockio") //nolint:usetesting // t.TempDir is rarely on a tmpfs
 	if err != nil {
 		t.Skipf("needs a tmpfs: %v", err)
 	}

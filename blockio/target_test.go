@@ -148,8 +148,12 @@ func TestTargetFileIsCreatedKeptOrResized(t *testing.T) {
 		size  int64
 		fresh bool
 	}{
-		{"created", -1, 100_000, true}, {"created-empty", -1, 0, true}, {"empty", 0, 100_000, true},
-		{"same", 100_000, 100_000, false}, {"longer", 150_000, 100_000, false}, {"shorter", 50_000, 100_000, false},
+		{"created", -1, 100_000, true},
+		{"created-empty", -1, 0, true},
+		{"empty", 0, 100_000, true},
+		{"same", 100_000, 100_000, false},
+		{"longer", 150_000, 100_000, false},
+		{"shorter", 50_000, 100_000, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "volume")

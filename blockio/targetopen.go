@@ -169,8 +169,7 @@ func newTarget(f *os.File, path string, size int64) *Target {
 
 // pathless takes the path out of an error whose sentence names it already.
 func pathless(err error) error {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		return pe.Err
 	}
 	return err
