@@ -102,12 +102,16 @@ func split(block []byte, part int) [][]byte {
 func drawParams(t *rapid.T) Params {
 	if rapid.Bool().Draw(t, "aligned") {
 		smallest := rapid.IntRange(1, 6).Draw(t, "min pages")
-		return Params{Kind: Aligned, Bits: rapid.IntRange(12, 16).Draw(t, "bits"), Min: smallest * PageSize,
-			Max: (smallest + rapid.IntRange(0, 20).Draw(t, "more pages")) * PageSize}
+		return Params{
+			Kind: Aligned, Bits: rapid.IntRange(12, 16).Draw(t, "bits"), Min: smallest * PageSize,
+			Max: (smallest + rapid.IntRange(0, 20).Draw(t, "more pages")) * PageSize,
+		}
 	}
 	smallest := rapid.IntRange(64, 600).Draw(t, "min")
-	return Params{Kind: Rabin, Polynomial: testPol, Bits: rapid.IntRange(6, 11).Draw(t, "bits"), Min: smallest,
-		Max: smallest + rapid.IntRange(0, 3000).Draw(t, "more")}
+	return Params{
+		Kind: Rabin, Polynomial: testPol, Bits: rapid.IntRange(6, 11).Draw(t, "bits"), Min: smallest,
+		Max: smallest + rapid.IntRange(0, 3000).Draw(t, "more"),
+	}
 }
 
 // drawData strings together random, constant and repeating stretches: content with cuts of its own, content with none
