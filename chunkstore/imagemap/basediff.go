@@ -2,7 +2,10 @@
 
 package imagemap
 
-import "context"
+import (
+	"cmp"
+	"context"
+)
 
 // baseDiff yields the spans of leaves that only one of two bases has. It reads
 // inner nodes only, and none that both have.
@@ -26,31 +29,48 @@ func (d *baseDiff) next(ctx context.Context) (lo, hi int64, err error) {
 	a, b := &d.sides[0], &d.sides[1]
 	for !a.done || !b.done {
 		switch {
-		case !a.done && !b.done && a.node.id == b.node.id && a.node.first == b.node.first:
-			err = a.skip()
-			if err == nil {
-				err = b.skip()
-			}
+		case atSameNode(a, b):
+			err = skipBoth(a, b)
 		case b.done || !a.done && a.node.end <= b.node.first:
 			return a.take()
 		case a.done || b.node.end <= a.node.first:
 			return b.take()
-		case a.node.height > b.node.height:
-			err = a.descend(ctx, d.src)
-		case b.node.height > a.node.height:
-			err = b.descend(ctx, d.src)
-		case a.node.height == 0:
+		case a.node.height == 0 && b.node.height == 0:
 			return takeBoth(a, b)
 		default:
-			if err = a.descend(ctx, d.src); err == nil {
-				err = b.descend(ctx, d.src)
-			}
+			err = d.descend(ctx)
 		}
 		if err != nil {
 			return 0, 0, err
 		}
 	}
 	return maxOffset, maxOffset, nil
+}
+
+// descend goes one level down on the higher side, on both if they are level.
+func (d *baseDiff) descend(ctx context.Context) error {
+	a, b := &d.sides[0], &d.sides[1]
+	higher := cmp.Compare(a.node.height, b.node.height) // before either moves
+	if higher >= 0 {
+		if err := a.descend(ctx, d.src); err != nil {
+			return err
+		}
+	}
+	if higher <= 0 {
+		return b.descend(ctx, d.src)
+	}
+	return nil
+}
+
+func atSameNode(a, b *nodes) bool {
+	return !a.done && !b.done && a.node.id == b.node.id && a.node.first == b.node.first
+}
+
+func skipBoth(a, b *nodes) error {
+	if err := a.skip(); err != nil {
+		return err
+	}
+	return b.skip()
 }
 
 func takeBoth(a, b *nodes) (lo, hi int64, err error) {

@@ -77,8 +77,7 @@ func decodeLeaf(t *testing.T, n node, b []byte) []Extent {
 	for l.left > 0 {
 		var e Extent
 		if err := l.next(&e); err != nil {
-			var corrupt *CorruptError
-			if !errors.As(err, &corrupt) {
+			if _, ok := errors.AsType[*CorruptError](err); !ok {
 				t.Fatalf("error of another kind: %v", err)
 			}
 			return nil

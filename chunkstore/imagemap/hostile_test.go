@@ -65,7 +65,7 @@ func TestNodesAreRefused(t *testing.T) {
 		{"length zero", "length 0", Ref{Bytes: 1 << 20}, whole(atNew)},
 		{"gap before the first", "begins at 4096", Ref{Bytes: 1 << 20}, whole(hasGap|hasLength|atNew, 1, 1)},
 		{"length beyond the span", "length is 300, limit 256", Ref{Bytes: 1 << 20}, whole(hasLength|atNew, 0xac, 2)},
-		{"no chunk to go on in", "without a chunk", Ref{Bytes: 1 << 20}, whole(hasLength|atSame, 0x80, 2)},
+		{"no chunk to go on in", "without a chunk", Ref{Bytes: 1 << 20}, whole(hasLength|atSame, 0x80, 2)}, //nolint:staticcheck // a control names its target even where that is the zero one
 		{"back too far", "1 back, 0 known", Ref{Bytes: 1 << 20}, whole(hasLength|atBack, 0x80, 2, 1)},
 		{"beyond the chunk", "begins at 8388608", Ref{Bytes: 1 << 20}, whole(hasLength|atNewOffset, 0x80, 2, 0x80, 0x10)},
 		{"birth not in the table", "index of birth is 1, limit 0", Ref{Bytes: 1 << 20}, whole(hasLength|hasBirth|atNew, 0x80, 2, 1)},
