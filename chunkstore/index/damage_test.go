@@ -270,8 +270,7 @@ func TestHostileTables(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		defer tab.close()
-		return tab.find(&bad.id, func(Location) bool { return true })
+		return errors.Join(tab.find(&bad.id, func(Location) bool { return true }), tab.close())
 	}
 	none := func(*tableWriter) error { return nil }
 	for name, err := range map[string]error{

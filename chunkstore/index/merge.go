@@ -55,29 +55,9 @@ type source[T any] func(*T) (bool, error)
 // kway calls emit for every value of every source in ascending order; equal
 // values of different sources come one after the other.
 func kway[T any](ctx context.Context, from []source[T], compare func(a, b *T) int, emit func(src int, v *T) error) error {
-	type head struct {
-		v   T
-		src int
-	}
-	var heads []*head // a heap
-	less := func(i, j int) bool { return compare(&heads[i].v, &heads[j].v) < 0 }
-	down := func(i int) {
-		for {
-			m := i
-			for c := 2*i + 1; c <= 2*i+2 && c < len(heads); c++ {
-				if less(c, m) {
-					m = c
-				}
-			}
-			if m == i {
-				return
-			}
-			heads[i], heads[m] = heads[m], heads[i]
-			i = m
-		}
-	}
+	var heads []*head[T] // a heap
 	for i, next := range from {
-		h := &head{src: i}
+		h := &head[T]{src: i}
 		if ok, err := next(&h.v); err != nil {
 			return err
 		} else if ok {
@@ -85,7 +65,7 @@ func kway[T any](ctx context.Context, from []source[T], compare func(a, b *T) in
 		}
 	}
 	for i := len(heads)/2 - 1; i >= 0; i-- {
-		down(i)
+		siftDown(heads, i, compare)
 	}
 	for n := 0; len(heads) > 0; n++ {
 		if n%4096 == 0 && ctx.Err() != nil {
@@ -103,9 +83,32 @@ func kway[T any](ctx context.Context, from []source[T], compare func(a, b *T) in
 			heads[0] = heads[len(heads)-1]
 			heads = heads[:len(heads)-1]
 		}
-		down(0)
+		siftDown(heads, 0, compare)
 	}
 	return nil
+}
+
+// head is a source's next value.
+type head[T any] struct {
+	v   T
+	src int
+}
+
+// siftDown restores the heap's order where only its i-th element may break it.
+func siftDown[T any](heap []*head[T], i int, compare func(a, b *T) int) {
+	for {
+		least := i
+		for c := 2*i + 1; c <= 2*i+2 && c < len(heap); c++ {
+			if compare(&heap[c].v, &heap[least].v) < 0 {
+				least = c
+			}
+		}
+		if least == i {
+			return
+		}
+		heap[i], heap[least] = heap[least], heap[i]
+		i = least
+	}
 }
 
 // distinct passes on the first of equal values.
