@@ -123,6 +123,26 @@ func (s *Session) reserve(ctx context.Context, class chunk.Class, n int) (pack.T
 			return t, l.open, nil
 		}
 		s.send(l)
+		s.sendStale(l)
+	}
+}
+
+// maxBehind is how many packs may be begun after a pack that is still open.
+const maxBehind = 4
+
+// sendStale sends data packs that stayed open while the given lane filled
+// several: a backup that is killed is resumed only up to the first byte that is
+// in no stored pack. Where another goroutine is at a lane, the next time will do.
+func (s *Session) sendStale(busy *lane) {
+	for _, c := range []chunk.Class{chunk.Base, chunk.Patch} {
+		l := s.lanes[c]
+		if l == busy || !l.mu.TryLock() {
+			continue
+		}
+		if l.open != nil && s.seq.Load() > l.open.seq+maxBehind {
+			s.send(l)
+		}
+		l.mu.Unlock()
 	}
 }
 
