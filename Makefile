@@ -16,7 +16,7 @@ demo: build ## full backup, changes, incremental, verify, restore: under a minut
 	bin/tidemark demo
 
 test: setup ## all tests with the race detector (PKG=./mover for one package)
-	$(TOOL) gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --jsonfile .cache/test.jsonl -- -race -timeout 14m $(PKG)
+	$(TOOL) gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --jsonfile .cache/test.jsonl -- -race -timeout 10m $(PKG)
 
 race: test ## the same
 
