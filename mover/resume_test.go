@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/tidemark-io/tidemark/blockdiff"
+	"github.com/tidemark-io/tidemark/blockio"
+	"github.com/tidemark-io/tidemark/blockio/looptest"
 	"github.com/tidemark-io/tidemark/chunkstore"
 	"github.com/tidemark-io/tidemark/chunkstore/chunk"
 	"github.com/tidemark-io/tidemark/chunkstore/imagemap"
@@ -75,7 +77,7 @@ func (r *rig) journalPath() string {
 // The source changed since: nothing of what was read counts, whatever part of
 // it is still the same, but what was shipped is not shipped again (M1).
 func TestResumeOfAChangedSource(t *testing.T) {
-	for _, w := range ways(t, 3<<20) {
+	for _, w := range ways(t, 2<<20) {
 		t.Run(w.name, func(t *testing.T) {
 			r, clean := w.interrupted(t)
 			r.ownImage() // another file, with other times
@@ -101,9 +103,10 @@ func TestResumeOfAChangedSource(t *testing.T) {
 	}
 }
 
-// The same snapshot id says that the source is the same. A sample of what was
-// done finds out when that is not so.
+// The same snapshot id says that a device is the same. A sample of what was done
+// finds out when that is not so.
 func TestResumeSamplesWhatWasDone(t *testing.T) {
+	looptest.RequireRoot(t)
 	for _, w := range ways(t, 3<<20) {
 		if w.name == "claim" {
 			continue // its audit would find it first
@@ -112,12 +115,16 @@ func TestResumeSamplesWhatWasDone(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, changed %t", w.name, changed), func(t *testing.T) {
 				r := w.from.clone()
 				r.t = t
+				r.ownImage()
+				r.image = looptest.Attach(t, r.image)
 				c := w.child(r)
-				c.Kill, c.Snapshot = 8, "snap"
+				c.Kill, c.Snapshot = 7, "snap"
+				if w.full {
+					c.Kill = 12
+				}
 				if !c.start(t) {
 					t.Fatal("the child was not killed")
 				}
-				r.ownImage()
 				if changed {
 					r.write(0, len(r.data))
 					r.save()
@@ -216,7 +223,7 @@ func (r *rig) fence(session uint64) {
 
 // A collector fenced the session and deleted its packs: nothing of it counts.
 func TestResumeOfAFencedSession(t *testing.T) {
-	for _, w := range ways(t, 2<<20) {
+	for _, w := range ways(t, 3<<20) {
 		t.Run(w.name, func(t *testing.T) {
 			r, clean := w.interrupted(t)
 			session := uint64(len(r.want))
@@ -356,11 +363,36 @@ func TestCheckpointsMoveOnBehindALongRun(t *testing.T) {
 		claim = claim.Union(blockdiff.Ranges{r.write(at, 8<<10)})
 	}
 	r.save()
-	w := way{name: "claim", from: r, claim: claim}
+	w := way{name: "claim", from: r, claim: claim, slab: 3 * longRun / 2}
 	k, clean := w.interrupted(t)
 	rep := k.mustBackup(w.options())
 	if at := resumedAt(t, rep); at <= 3<<20 || rep.ReadBytes+w.work(at) != clean.ReadBytes {
 		t.Errorf("%s, read %d", rep.Resumed, rep.ReadBytes)
 	}
 	k.check()
+}
+
+func TestSameSource(t *testing.T) {
+	file := blockio.Identity{Dev: 1, Ino: 2, Size: 1000, MtimeNs: 3, CtimeNs: 4}
+	other := file
+	other.CtimeNs++
+	tests := []struct {
+		name string
+		a, b journalHeader
+		same bool
+	}{
+		{"one file", journalHeader{Size: 1000, Identity: file}, journalHeader{Size: 1000, Identity: file}, true},
+		{"a file that changed", journalHeader{Size: 1000, Identity: file}, journalHeader{Size: 1000, Identity: other}, false},
+		{"a device says nothing", journalHeader{Size: 1000}, journalHeader{Size: 1000}, false},
+		{"a device of one snapshot", journalHeader{Size: 1000, Snapshot: "s"}, journalHeader{Size: 1000, Snapshot: "s"}, true},
+		{"of two", journalHeader{Size: 1000, Snapshot: "s"}, journalHeader{Size: 1000, Snapshot: "r"}, false},
+		{"two files under one snapshot's name", journalHeader{Size: 1000, Snapshot: "s", Identity: file}, journalHeader{Size: 1000, Snapshot: "s", Identity: other}, false},
+		{"of another size", journalHeader{Size: 1000, Snapshot: "s"}, journalHeader{Size: 1001, Snapshot: "s"}, false},
+		{"one file, another snapshot", journalHeader{Size: 1000, Snapshot: "s", Identity: file}, journalHeader{Size: 1000, Identity: file}, false},
+	}
+	for _, tt := range tests {
+		if tt.a.sameSource(&tt.b) != tt.same || tt.b.sameSource(&tt.a) != tt.same {
+			t.Errorf("%s: not %t", tt.name, tt.same)
+		}
+	}
 }

@@ -25,7 +25,7 @@ func s3Rig(t *testing.T) (*rig, string) {
 	server := s3test.Start(t)
 	server.Setenv(t)
 	url := server.URL("repo")
-	return newRigIn(t, t.TempDir(), 2<<20, openURL(t, url)), url
+	return newRigIn(t, t.TempDir(), 4<<20, openURL(t, url)), url
 }
 
 func openURL(t *testing.T, url string) objstore.Store {
