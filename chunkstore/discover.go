@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 
@@ -32,6 +31,8 @@ const (
 // created under a number folded before is void, and whoever reads it then finds
 // the epoch that says so.
 func (r *roster) Refresh(ctx context.Context) error {
+	r.reading.Lock()
+	defer r.reading.Unlock()
 	if err := r.refreshEpochs(ctx); err != nil {
 		return err
 	}
@@ -133,8 +134,13 @@ func (r *roster) fold(c *CatalogueRecord) (segmentsLost bool) {
 			segmentsLost = segmentsLost || !segments[s.Name]
 		}
 		delete(r.outcomes, n)
+		if folded[n] == nil {
+			delete(r.learnt, n)
+		}
 	}
-	maps.Copy(r.outcomes, folded)
+	for _, o := range folded {
+		r.learn(o)
+	}
 	r.end, r.dirty = max(r.end, c.Watermark), true
 	return segmentsLost
 }
@@ -272,11 +278,22 @@ func (r *roster) readOutcomes(ctx context.Context) (news bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for n, o := range found {
-		if n >= r.watermark() { // another call may have folded it meanwhile
-			r.outcomes[n], r.dirty = o, true
+		if n >= r.watermark() {
+			r.learn(o)
 		}
 	}
+	if r.learning {
+		r.looks, r.learning = r.looks+1, false
+	}
 	return len(found) > 0, nil
+}
+
+// learn takes an outcome that the store has. r.mu is held.
+func (r *roster) learn(o *OutcomeRecord) {
+	if _, known := r.learnt[o.Session]; !known {
+		r.learnt[o.Session], r.learning = r.looks+1, true
+	}
+	r.outcomes[o.Session], r.dirty = o, true
 }
 
 // readOutcome gives nil for a session that is undecided.

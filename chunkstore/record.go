@@ -146,6 +146,11 @@ func (o *OutcomeRecord) same(p *OutcomeRecord) bool {
 	return o.Nonce == p.Nonce && o.State == p.State && slices.EqualFunc(o.Points, p.Points, func(a, b PointMeta) bool { return a.ObjectRef == b.ObjectRef })
 }
 
+// names tells whether a segment is the session's and counts.
+func (o *OutcomeRecord) names(segment string) bool {
+	return o.State == StateCommitted && slices.ContainsFunc(o.Segments, func(s Segment) bool { return s.Name == segment })
+}
+
 // check holds a catalogue against the epoch that names it.
 func (c *CatalogueRecord) check(name string, e *EpochRecord) error {
 	if c.Watermark != e.Watermark {
@@ -204,6 +209,21 @@ func lost(name string, off int64, err error) error {
 		return &seal.CorruptError{Object: name, Offset: off, Detail: err.Error()}
 	}
 	return fmt.Errorf("read %s: %w", name, err)
+}
+
+// asDamage says whether an object is there and is not what it should be: whoever
+// can create objects can leave any bytes under a free name, a plausible header
+// of another key or version among them.
+func asDamage(name string, err error) (*seal.CorruptError, bool) {
+	if bad, ok := errors.AsType[*seal.CorruptError](err); ok {
+		return bad, true
+	}
+	for _, kind := range []error{seal.ErrUnknownKey, seal.ErrNewerVersion, objstore.ErrShort, objstore.ErrTooLarge} {
+		if errors.Is(err, kind) {
+			return &seal.CorruptError{Object: name, Detail: err.Error()}, true
+		}
+	}
+	return nil, false
 }
 
 func refOf(name string, data []byte) ObjectRef {

@@ -57,8 +57,15 @@ type roster struct {
 	// says that index segments were in force and no longer are.
 	onChange func(lost bool)
 
+	// reading is held by whoever asks the store for news, so that mu, which
+	// every lookup takes, never waits for the network. It comes before mu.
+	reading sync.Mutex
+
 	mu        sync.Mutex
 	outcomes  map[uint64]*OutcomeRecord // decided sessions
+	learnt    map[uint64]uint64         // when each became known: see cachedOutcome
+	looks     uint64                    // complete looks for outcomes that something was learnt by
+	learning  bool                      // something was learnt since the last of them
 	pins      map[uint64]*SessionRecord // open records read so far
 	end       uint64                    // the first session number that did not exist
 	epochs    uint64                    // the first epoch number that did not exist
@@ -71,6 +78,7 @@ type roster struct {
 type packs struct {
 	*roster
 	opt         OpenOptions
+	building    sync.Mutex   // held while the index is brought up to date; comes before mu
 	index       *index.Cache // nil until it is asked for; guarded by mu, as are the next two
 	retired     []*index.Cache
 	stale       bool // the folder of the index must go before it is used
@@ -107,7 +115,7 @@ func Open(ctx context.Context, store objstore.Store, passphrase []byte, opt Open
 	if err != nil {
 		return nil, err
 	}
-	ro := &roster{vault: v, dir: dir, outcomes: map[uint64]*OutcomeRecord{}, pins: map[uint64]*SessionRecord{}}
+	ro := &roster{vault: v, dir: dir, outcomes: map[uint64]*OutcomeRecord{}, learnt: map[uint64]uint64{}, pins: map[uint64]*SessionRecord{}}
 	r := &Repository{packs: &packs{roster: ro, opt: opt, meta: newMetaCache(opt.NodeBytes)}, private: private}
 	ro.onChange = r.reconsider
 	err = r.loadOutcomes(ctx)
@@ -238,14 +246,14 @@ func (r *vault) VolumeKey(volume string) string {
 
 // Close releases the local index and saves what was learnt. It does not close the store.
 func (r *Repository) Close() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.building.Lock()
+	defer r.building.Unlock()
 	var err error
 	if !r.private {
-		if err = r.dropStale(); err == nil {
-			err = r.saveOutcomes()
-		}
+		err = r.saveOutcomes() // a stale index is found out by its ledger
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.index != nil {
 		r.retired = append(r.retired, r.index)
 		r.index = nil
