@@ -19,6 +19,7 @@ import (
 	"github.com/tidemark-io/tidemark/chunkstore/cdc"
 	"github.com/tidemark-io/tidemark/chunkstore/imagemap"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore"
+	"github.com/tidemark-io/tidemark/chunkstore/seal"
 )
 
 // BackupOptions say what to back up and how.
@@ -54,18 +55,20 @@ const DefaultDigestSize = 8 << 10
 
 // backup is one run.
 type backup struct {
-	opt       BackupOptions
-	repo      *chunkstore.Repository
-	source    *blockio.Source
-	size      int64
-	base      *chunkstore.Point
-	plan      plan
-	slabBufs  *blockio.Arena
-	chunkBufs *blockio.Arena
-	cutParams cdc.Params
-	progress  *Progress
-	report    Report
-	journal   *journal
+	opt    BackupOptions
+	repo   *chunkstore.Repository
+	source *blockio.Source
+	size   int64
+	base   *chunkstore.Point
+	// baseDamage says why there is none although the volume has points.
+	baseDamage string
+	plan       plan
+	slabBufs   *blockio.Arena
+	chunkBufs  *blockio.Arena
+	cutParams  cdc.Params
+	progress   *Progress
+	report     Report
+	journal    *journal
 
 	session *chunkstore.Session
 	mode    mode
@@ -167,10 +170,23 @@ func (b *backup) open(ctx context.Context) (err error) {
 	if b.journal, err = openJournal(b.repo.Dir(), b.repo.VolumeKey(b.opt.Volume)); err != nil {
 		return err
 	}
+	return b.findBase(ctx)
+}
+
+// findBase takes the volume's latest point unless another was chosen or none is
+// wanted. A damaged one must not stand in the way of the backup that heals it.
+func (b *backup) findBase(ctx context.Context) error {
 	b.base = b.opt.Base
-	if b.base == nil && !b.opt.NoBase {
-		b.base, err = b.repo.Latest(ctx, b.opt.Volume)
+	if b.base != nil || b.opt.NoBase || b.opt.Full {
+		return nil
 	}
+	latest, err := b.repo.Latest(ctx, b.opt.Volume)
+	if bad, damaged := errors.AsType[*seal.CorruptError](err); damaged {
+		b.baseDamage = "the volume's latest point is damaged: " + bad.Error()
+		b.warn(b.baseDamage + "; everything is read")
+		return nil
+	}
+	b.base = latest
 	return err
 }
 
@@ -236,6 +252,7 @@ func (b *backup) run(ctx context.Context) (*chunkstore.Point, error) {
 func (b *backup) decide(old *journalHeader) verdict {
 	f := facts{
 		size: b.size, base: b.base, baseGone: b.base != nil && b.session.BaseForgotten, full: b.opt.Full,
+		baseChosen: b.opt.Base != nil, baseDamage: b.baseDamage,
 		claim: b.opt.Changes != nil, baseSnapshot: b.opt.BaseSnapshot, domain: b.opt.Domain,
 	}
 	if old != nil && old.Lie != nil && b.base != nil && old.Volume == b.opt.Volume && old.Base == b.base.ID {
@@ -260,6 +277,9 @@ func (b *backup) warn(s string) { b.report.Warnings = append(b.report.Warnings, 
 func (b *backup) readClaim() (blockdiff.Ranges, error) {
 	if b.opt.Changes == nil {
 		return nil, nil
+	}
+	if b.base == nil && (b.opt.Full || b.baseDamage != "") {
+		return nil, nil // it will be refused, with the reason
 	}
 	if b.base == nil {
 		return nil, fmt.Errorf("a list of changes needs a base, and volume %q has no restore point yet: back it up once without", b.opt.Volume)

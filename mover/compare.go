@@ -87,12 +87,22 @@ func zeros(off int64, data []byte, differs func(off, n int64)) {
 // holes reports what of a part that is zero in the volume has data in the map.
 func (c *comparer) holes(ctx context.Context, off, n int64, differs func(off, n int64)) error {
 	it := imagemap.NewIterator(c.repo, c.m, off, off+n, imagemap.Options{})
+	from, to := off, off // neighbours are reported as one
 	for {
 		e, ok, err := it.Next(ctx)
-		if err != nil || !ok {
+		if err != nil {
 			return err
 		}
-		differs(e.Off, e.Len)
+		if !ok || e.Off != to {
+			if to > from {
+				differs(from, to-from)
+			}
+			from = e.Off
+		}
+		if !ok {
+			return nil
+		}
+		to = e.End()
 	}
 }
 

@@ -38,6 +38,8 @@ const (
 type facts struct {
 	size         int64
 	base         *chunkstore.Point // nil: none
+	baseChosen   bool              // by the user, not as the volume's latest
+	baseDamage   string            // why the latest point can't be read
 	baseGone     bool              // it was forgotten meanwhile
 	full         bool              // asked for
 	claim        bool              // a claim was given
@@ -72,6 +74,8 @@ func decide(f facts) verdict {
 	switch {
 	case f.full:
 		return anew("asked for with --full")
+	case f.baseDamage != "":
+		return anew(f.baseDamage)
 	case f.base == nil:
 		return anew("first backup of this volume")
 	case f.baseGone:
@@ -86,6 +90,8 @@ func decide(f facts) verdict {
 		return refuse(f.lie)
 	case f.baseSnapshot != "" && f.base.Snapshot == "":
 		return refuse(fmt.Sprintf("the list of changes is since snapshot %q, but the base %.8s recorded no snapshot", f.baseSnapshot, f.base.ID))
+	case f.baseSnapshot == "" && f.base.Snapshot != "" && !f.baseChosen:
+		return refuse(fmt.Sprintf("the base %.8s was taken from snapshot %q, and nothing says that the list of changes is since that one: name it with --base-snapshot, or choose the base with --base", f.base.ID, f.base.Snapshot))
 	case f.baseSnapshot != "" && f.baseSnapshot != f.base.Snapshot:
 		return refuse(fmt.Sprintf("the list of changes is since snapshot %q, the base %.8s was taken from %q", f.baseSnapshot, f.base.ID, f.base.Snapshot))
 	}

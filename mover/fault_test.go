@@ -281,7 +281,7 @@ func TestUnreadableRanges(t *testing.T) {
 	mended := filepath.Join(t.TempDir(), "mended")
 	r.image, r.data = mended, pattern(size)
 	r.save()
-	rep = r.mustBackup(BackupOptions{Changes: claimOf(t, nil)})
+	rep = r.mustBackup(BackupOptions{Changes: claimOf(t, nil), BaseSnapshot: "s"})
 	if p := r.latest(); rep.Source != SourceGiven || len(p.Lost) != 0 || rep.ExitCode() != 0 {
 		t.Errorf("mended: %+v, lost %v", rep, p.Lost)
 	}

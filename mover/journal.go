@@ -76,13 +76,15 @@ type journalHeader struct {
 // sameSource tells whether the source is proven to hold the very bytes that
 // the interrupted backup read (M1).
 func (h *journalHeader) sameSource(o *journalHeader) bool {
-	if h.Size != o.Size {
+	if h.Size != o.Size || h.Snapshot != o.Snapshot {
 		return false
 	}
-	if h.Snapshot != "" && h.Snapshot == o.Snapshot {
-		return true
+	if h.Snapshot != "" && (h.Identity.IsZero() || o.Identity.IsZero()) {
+		return true // a device says nothing about itself; its snapshot's name must do
 	}
-	return h.Snapshot == o.Snapshot && !h.Identity.IsZero() && h.Identity == o.Identity
+	// A name given twice (cp, fail, rm, cp again under the day's name) does not
+	// make another file the same.
+	return !h.Identity.IsZero() && h.Identity == o.Identity
 }
 
 // sameWork tells whether it would read and cut the same ranges against the same base.

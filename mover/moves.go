@@ -125,8 +125,25 @@ func planMoves(ctx context.Context, repo *chunkstore.Repository, base *chunkstor
 		c.emptied(p)
 		limit -= n
 	}
-	slices.SortFunc(out, func(a, b move) int { return cmp.Compare(a.Offset, b.Offset) })
-	return out, nil
+	return out.disjoint(), nil
+}
+
+// disjoint sorts moves and drops what overlaps: a chunk that lies in two packs
+// is planned twice, with spans that need not be the same.
+func (m moves) disjoint() moves {
+	slices.SortFunc(m, func(a, b move) int { return cmp.Compare(a.Offset, b.Offset) })
+	out := m[:0]
+	end := int64(0)
+	for _, v := range m {
+		if v.Offset < end {
+			v.Offset, v.Length = end, v.End()-end
+		}
+		if v.Length > 0 {
+			out = append(out, v)
+			end = v.End()
+		}
+	}
+	return out
 }
 
 // cleaning keeps the account of one plan, in stored bytes.

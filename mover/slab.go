@@ -113,7 +113,26 @@ func (w *slabWorker) read(ctx context.Context, s *slab) error {
 		w.b.progress.read.Add(r.Length)
 		w.runs = append(w.runs, placed{off: r.Offset, data: p})
 	}
+	if len(s.lost) > 0 && w.b.mode == modeClaim {
+		w.leaveLost(s)
+	}
 	return nil
+}
+
+// leaveLost takes unreadable parts out of what was only to be moved: nothing
+// is lost there, for the base has them.
+func (w *slabWorker) leaveLost(s *slab) {
+	var kept []placed
+	var spared blockdiff.Ranges
+	for _, r := range w.runs {
+		whole := blockdiff.Range{Offset: r.off, Length: int64(len(r.data))}
+		left := w.b.moves.within(whole.Offset, whole.Length).Intersect(blockdiff.Normalize(s.lost))
+		for _, k := range (blockdiff.Ranges{whole}).Subtract(left) {
+			kept = append(kept, r.part(k, 0))
+		}
+		spared = spared.Union(left)
+	}
+	w.runs, s.lost = kept, blockdiff.Normalize(s.lost).Subtract(spared)
 }
 
 // keepChanged replaces w.runs by what differs from the base, and by what is to

@@ -4,6 +4,7 @@ package mover
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/tidemark-io/tidemark/blockdiff"
 	"github.com/tidemark-io/tidemark/blockio"
@@ -202,6 +203,9 @@ func (st *stitcher) keep(ctx context.Context, data []byte, p piece) error {
 			return err
 		}
 		st.carry, st.carried, st.carryPieces = buf, 0, nil
+	}
+	if room := st.carry.Bytes()[st.carried:]; len(data) > len(room) {
+		return fmt.Errorf("a chunk of more than %d bytes came from the cutter: nothing is stored", st.carried+len(room))
 	}
 	st.carried += copy(st.carry.Bytes()[st.carried:], data)
 	st.carryPieces = appendPiece(st.carryPieces, p)

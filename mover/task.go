@@ -19,6 +19,7 @@ type task struct {
 // queue full.
 const (
 	maxTaskRanges = 256
+	maxTaskHole   = 1 << 30 // bytes of holes in one task
 	scatteredTask = 1 << 20
 	longRun       = 1 << 20 // a run from this length on is cut by content
 )
@@ -48,6 +49,7 @@ type taskBuilder struct {
 	fn    func(task) error
 	t     task
 	bytes int64
+	empty int64 // bytes of holes
 }
 
 func (b *taskBuilder) flush() error {
@@ -55,15 +57,23 @@ func (b *taskBuilder) flush() error {
 		return nil
 	}
 	t := b.t
-	b.t, b.bytes = task{}, 0
+	b.t, b.bytes, b.empty = task{}, 0, 0
 	return b.fn(t)
 }
 
+// hole takes a hole in, cut so that what may be found in a task's holes is bounded.
 func (b *taskBuilder) hole(h blockdiff.Range) error {
-	b.t.holes = append(b.t.holes, h)
-	b.t.end = h.End()
-	if len(b.t.holes) >= maxTaskRanges {
-		return b.flush()
+	for h.Length > 0 {
+		n := min(h.Length, maxTaskHole-b.empty)
+		b.t.holes = append(b.t.holes, blockdiff.Range{Offset: h.Offset, Length: n})
+		b.t.end = h.Offset + n
+		b.empty += n
+		h.Offset, h.Length = h.Offset+n, h.Length-n
+		if b.empty == maxTaskHole || len(b.t.holes) >= maxTaskRanges {
+			if err := b.flush(); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -47,7 +47,12 @@ fingerprints. A killed backup goes on when the same command is given again.
 
 SOURCE should be a snapshot, or not written to meanwhile: a point holds what was read.`,
 		Args: exactly("SOURCE"),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.backup(cmd.Context(), args[0], &o) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("volume") && o.volume == "" { // an unset variable in a script
+				return usage("--volume is empty")
+			}
+			return a.backup(cmd.Context(), args[0], &o)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.volume, "volume", "", "`name` of the volume in the repository (default: the last part of SOURCE's path)")
@@ -59,7 +64,7 @@ SOURCE should be a snapshot, or not written to meanwhile: a point holds what was
 	f.Var(&o.audit, "audit", "`share` of the volume that --changes is checked against by re-reading, 0.01 or 1%;\na random sample is checked besides (default 0.1%)")
 	f.Var(&o.tags, "tag", "`key=value` kept in the point; may be repeated")
 	f.StringVar(&o.chunker, "chunker", string(cdc.Rabin), "`how` the volume is cut: rabin (finds data at any byte offset) or aligned (faster, whole pages)")
-	f.Var(&o.digest, "digest", "`bytes` per fingerprint: 4k, 8k, 16k, 32k or 64k; smaller ones find small changes\nwithout fetching, at more metadata (default 64k)")
+	f.Var(&o.digest, "digest", "`bytes` per fingerprint: 4k, 8k, 16k, 32k or 64k; smaller ones find small changes\nwithout fetching, at more metadata (default 8k)")
 	f.BoolVar(&o.skipUnreadable, "skip-unreadable", false, "go on over ranges that cannot be read, and list them in the point")
 	memoryFlag(a, cmd)
 	return cmd

@@ -68,7 +68,7 @@ type verdict struct {
 }
 
 // lead is what is said before a system's own words where those are too few.
-var lead = map[string]string{"full": "no space left in the repository or here: "}
+var lead = map[string]string{"full": "no space left in the repository or here: ", "target-full": "no space left on the target: "}
 
 func is(targets ...error) func(error) bool {
 	return func(err error) bool {
@@ -115,10 +115,26 @@ var verdicts = []verdict{
 	{as[*blockio.TooSmallError], exitFailed, "target-too-small", ""},
 	{as[*blockio.InUseError], exitFailed, "target-in-use", "unmount it first; --force writes to it all the same"},
 	{as[*blockio.KindError], exitFailed, "not-a-volume", ""},
+	{isTargetFull, exitFailed, "target-full", "make room there, and run the same command again: it goes on"},
 	{is(objstore.ErrFull, unix.ENOSPC, unix.EDQUOT), exitFailed, "full", "what was stored stays; make room and run the same command again"},
 	{is(objstore.ErrDenied, fs.ErrPermission), exitFailed, "denied", ""},
 	{is(objstore.ErrUnreachable), exitFailed, "unreachable", ""},
 	{is(objstore.ErrUnsuitable), exitFailed, "unsuitable", ""},
+	{is(errFileInTheWay), exitFailed, "target-in-use", "--force replaces it; --delta makes it equal to the point by writing what differs"},
+	{isMissingFolder, exitFailed, "no-repository", "is its disk mounted? `tidemark init` creates a repository; --repo or TIDEMARK_REPO says where"},
+	{is(fs.ErrNotExist), exitFailed, "not-found", ""},
+}
+
+// isTargetFull tells a full target of a restore from a full repository.
+func isTargetFull(err error) bool {
+	_, store := errors.AsType[*objstore.Error](err)
+	return !store && errors.Is(err, unix.ENOSPC) && strings.Contains(err.Error(), "target")
+}
+
+// isMissingFolder tells that the folder of the repository is not there at all.
+func isMissingFolder(err error) bool {
+	e, ok := errors.AsType[*objstore.Error](err)
+	return ok && e.Name == "" && strings.Contains(e.Error(), "does not exist")
 }
 
 // isLostObject tells an object that something names and the store lacks.

@@ -5,8 +5,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -25,7 +27,8 @@ func restoreCommand(a *app) *cobra.Command {
 
 ` + pointHelp + `
 
-What was on TARGET is lost. Every chunk is verified before its bytes get there. A killed
+What was on TARGET is lost; a file that holds something and is not of the volume's size is
+only replaced with --force. Every chunk is verified before its bytes get there. A killed
 restore goes on when the same command is given again.`,
 		Args: exactly("POINT", "TARGET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -33,7 +36,7 @@ restore goes on when the same command is given again.`,
 		},
 	}
 	cmd.Flags().BoolVar(&delta, "delta", false, "compare TARGET with the point and write what differs only")
-	cmd.Flags().BoolVar(&force, "force", false, "write to a device even if it is mounted or otherwise in use")
+	cmd.Flags().BoolVar(&force, "force", false, "write to a device even if it is mounted or otherwise in use, replace a file of another size")
 	memoryFlag(a, cmd)
 	return cmd
 }
@@ -54,6 +57,11 @@ func (a *app) restore(ctx context.Context, spec string, opt mover.RestoreOptions
 		if err != nil {
 			return err
 		}
+		if !opt.Force && !opt.Delta {
+			if err := fileInTheWay(opt.Target, p.Size); err != nil {
+				return err
+			}
+		}
 		opt.Memory, opt.Progress = int64(a.memory), new(mover.Progress)
 		stop := showProgress(a, opt.Progress)
 		report, err := mover.Restore(ctx, repo, p, opt)
@@ -63,6 +71,18 @@ func (a *app) restore(ctx context.Context, spec string, opt mover.RestoreOptions
 		}
 		return printRestore(a, report)
 	})
+}
+
+var errFileInTheWay = errors.New("is in the way")
+
+// fileInTheWay refuses to replace a file that is no image of the volume: one
+// that holds something and has another size.
+func fileInTheWay(target string, size int64) error {
+	fi, err := os.Stat(target)
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() == 0 || fi.Size() == size {
+		return nil // whatever else is wrong with it, opening it tells
+	}
+	return fmt.Errorf("%s %w: it holds %s, and the volume has %s", target, errFileInTheWay, formatBytes(fi.Size()), formatBytes(size))
 }
 
 // printRestore tells the result on standard output, or on standard error where

@@ -94,6 +94,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 repository damaged or wrong key,
 	f.BoolVar(&a.json, "json", false, "print one JSON document")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no notes; backup prints the point's id, points prints ids")
 	f.BoolVar(&a.noProgress, "no-progress", false, "no progress")
+	root.Version = programVersion() // for --version, which people try
 	root.AddCommand(initCommand(a), backupCommand(a), pointsCommand(a), showCommand(a), diffCommand(a),
 		restoreCommand(a), verifyCommand(a), statsCommand(a), versionCommand(a), demoCommand(a))
 	return root

@@ -32,6 +32,8 @@ func with(ctx context.Context, address string, openFolder func(context.Context, 
 	switch {
 	case address == "":
 		return nil, refuse("the address of the repository is empty")
+	case !found && (strings.HasPrefix(address, "s3:") || strings.HasPrefix(address, "sftp:") || strings.HasPrefix(address, "rest:")):
+		return nil, refuse("%q looks like an address of another program: want a folder (./%[1]s for one of that name) or s3://bucket/prefix", address)
 	case !found:
 		return asStore(openFolder(ctx, address))
 	case scheme == "s3":
