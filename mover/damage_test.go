@@ -147,8 +147,7 @@ func (l *lab) expectRestore(repo *chunkstore.Repository, id, name, how string) {
 // namesDamage tells whether an error has a type that exit code 3 is for, and
 // says which object it is about.
 func namesDamage(err error, name string) bool {
-	var bad *seal.CorruptError
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*seal.CorruptError](err); ok {
 		return bad.Object == name || bad.Object == "key slot" && strings.HasPrefix(name, "keys/")
 	}
 	for _, known := range []error{seal.ErrConfigAltered, seal.ErrWrongPassphrase, seal.ErrNewerVersion, seal.ErrUnknownKey, chunkstore.ErrNewerVersion, chunkstore.ErrNoRepository} {

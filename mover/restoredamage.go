@@ -47,15 +47,13 @@ func (e *DamageError) Unwrap() error { return e.Err }
 // damage adds to an error of the repository's bytes what it costs; other errors
 // pass as they are.
 func damage(err error, p *chunkstore.Point, ranges blockdiff.Ranges) error {
-	var node *imagemap.CorruptError
-	if errors.As(err, &node) { // named right, so written so: still damage of the repository
+	if node, ok := errors.AsType[*imagemap.CorruptError](err); ok { // named right, so written so: still damage of the repository
 		err = errors.Join(err, &seal.CorruptError{Object: "image map node " + node.Node.String(), Offset: node.Offset, Detail: node.Detail})
 	}
 	if !isDamage(err) {
 		return err
 	}
-	var known *DamageError
-	if errors.As(err, &known) {
+	if _, ok := errors.AsType[*DamageError](err); ok {
 		return err
 	}
 	return &DamageError{Point: p.ID, Volume: p.Volume, Ranges: blockdiff.Normalize(ranges), Err: err}

@@ -80,10 +80,16 @@ type verify struct {
 	seen  map[chunk.ID]struct{}
 	packs map[index.PackID]struct{}
 
-	problems  []*problem
+	problems  map[problemPlace]*problem
 	badNodes  map[chunk.ID]*problem
 	badChunks map[chunk.ID]*problem
 	badPacks  map[index.PackID]*problem
+}
+
+// problemPlace tells problems apart.
+type problemPlace struct {
+	object string
+	offset int64
 }
 
 // problem is a Problem whose points are still being looked for.
@@ -101,13 +107,14 @@ func Verify(ctx context.Context, repo *chunkstore.Repository, points []*chunksto
 	v := &verify{
 		repo: repo, points: points, opt: opt, progress: opt.Progress,
 		seen: map[chunk.ID]struct{}{}, packs: map[index.PackID]struct{}{},
+		problems: map[problemPlace]*problem{},
 		badNodes: map[chunk.ID]*problem{}, badChunks: map[chunk.ID]*problem{}, badPacks: map[index.PackID]*problem{},
 	}
 	if opt.ReadData < 0 || opt.ReadData > 100 {
 		return nil, fmt.Errorf("read %g percent of the packs: want 0 to 100", opt.ReadData)
 	}
 	if v.opt.Now == nil {
-		v.opt.Now = time.Now
+		v.opt.Now = time.Now //nolint:forbidigo // the default clock
 	}
 	if v.progress == nil {
 		v.progress = new(Progress)
@@ -231,11 +238,11 @@ func (v *verify) found(err error, points []string) *problem {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	i := slices.IndexFunc(v.problems, func(p *problem) bool { return p.Object == n.Object && p.Offset == n.Offset })
-	if i >= 0 {
-		n = v.problems[i]
+	at := problemPlace{n.Object, n.Offset}
+	if known := v.problems[at]; known != nil {
+		n = known
 	} else {
-		v.problems = append(v.problems, n)
+		v.problems[at] = n
 	}
 	for _, id := range points {
 		n.points[id] = true
@@ -321,8 +328,7 @@ func (l *leafCheck) extent(ctx context.Context, e *imagemap.Extent) error {
 	}
 	if !l.known || l.last.ID != e.Chunk {
 		loc, err := l.v.repo.Locate(ctx, e.Chunk)
-		var gone *chunkstore.MissingChunkError
-		if errors.As(err, &gone) {
+		if _, gone := errors.AsType[*chunkstore.MissingChunkError](err); gone {
 			l.bad = e.Chunk
 			l.v.missing(e.Chunk, err)
 			return nil
