@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/tidemark-io/tidemark/blockdiff"
 	"github.com/tidemark-io/tidemark/chunkstore/index"
 )
 
@@ -39,4 +40,29 @@ func (f *fetchedSpans) add(p *index.PackID, from, to uint32) (again int64) {
 	f.count += 1 - (j - i)
 	f.packs[key] = slices.Replace(spans, i, j, n)
 	return again
+}
+
+// roughRanges collects ranges in any order, for who can bear that bytes between
+// them are taken for theirs: beyond the limit near ones are joined.
+type roughRanges struct {
+	limit int
+	list  blockdiff.Ranges
+}
+
+func (s *roughRanges) add(off, n int64) {
+	if last := len(s.list) - 1; last >= 0 && s.list[last].End() == off {
+		s.list[last].Length += n
+		return
+	}
+	s.list = append(s.list, blockdiff.Range{Offset: off, Length: n})
+	if len(s.list) >= 2*s.limit {
+		s.list = blockdiff.Normalize(s.list).Coalesce(s.limit)
+	}
+}
+
+// take hands over what was collected, ascending and disjoint, and begins anew.
+func (s *roughRanges) take() blockdiff.Ranges {
+	out := blockdiff.Normalize(s.list).Coalesce(s.limit)
+	s.list = nil
+	return out
 }

@@ -24,7 +24,7 @@ func (v *verify) blame(ctx context.Context) error {
 	if len(v.badNodes)+len(v.badChunks)+len(v.badPacks) == 0 {
 		return nil
 	}
-	b := blamer{v: v, memo: map[chunk.ID][]*problem{}}
+	b := blamer{v: v, memo: map[chunk.ID][]*problem{}, found: roughRanges{limit: maxSuspectRanges}}
 	for _, p := range v.points {
 		for _, n := range p.Map.Roots() {
 			found, err := b.node(ctx, n)
@@ -36,6 +36,7 @@ func (v *verify) blame(ctx context.Context) error {
 			}
 		}
 	}
+	b.suspects = b.found.take()
 	for _, p := range v.points {
 		if err := b.extents(ctx, p); err != nil {
 			return err
@@ -45,10 +46,10 @@ func (v *verify) blame(ctx context.Context) error {
 }
 
 type blamer struct {
-	v      *verify
-	memo   map[chunk.ID][]*problem // per node, what is bad of it and below
-	ranges blockdiff.Ranges        // where leaves map something bad
-	fresh  int                     // of these, not normalized
+	v        *verify
+	memo     map[chunk.ID][]*problem // per node, what is bad of it and below
+	found    roughRanges             // where leaves map something bad
+	suspects blockdiff.Ranges        // the same, once all leaves were seen
 }
 
 // node collects the problems of nodes, for all of a tree's nodes are needed, and
@@ -76,7 +77,7 @@ func (b *blamer) node(ctx context.Context, n imagemap.Node) ([]*problem, error) 
 	}, func(e imagemap.Extent) error {
 		p, err := b.bad(ctx, &e)
 		if p != nil {
-			b.suspect(e.Off, e.Len)
+			b.found.add(e.Off, e.Len)
 		}
 		return err
 	})
@@ -93,8 +94,7 @@ func (b *blamer) bad(ctx context.Context, e *imagemap.Extent) (*problem, error) 
 		return nil, nil
 	}
 	loc, err := b.v.repo.Locate(ctx, e.Chunk)
-	var gone *chunkstore.MissingChunkError
-	if errors.As(err, &gone) {
+	if _, gone := errors.AsType[*chunkstore.MissingChunkError](err); gone {
 		return b.v.badChunks[e.Chunk], nil
 	}
 	if err != nil {
@@ -103,21 +103,10 @@ func (b *blamer) bad(ctx context.Context, e *imagemap.Extent) (*problem, error) 
 	return b.v.badPacks[loc.Pack], nil
 }
 
-func (b *blamer) suspect(off, n int64) {
-	b.ranges = append(b.ranges, blockdiff.Range{Offset: off, Length: n})
-	if b.fresh++; b.fresh >= maxSuspectRanges {
-		b.ranges, b.fresh = blockdiff.Normalize(b.ranges).Coalesce(maxSuspectRanges), 0
-	}
-}
-
 // extents blames a point for the bad extents that it sees.
 func (b *blamer) extents(ctx context.Context, p *chunkstore.Point) error {
-	b.ranges, b.fresh = blockdiff.Normalize(b.ranges).Coalesce(maxSuspectRanges), 0
-	if len(b.ranges) == 0 {
-		return nil
-	}
 	it := imagemap.NewIterator(b.v.repo, p.Map, 0, p.Size, imagemap.Options{})
-	for _, r := range b.ranges {
+	for _, r := range b.suspects {
 		it.SkipTo(r.Offset)
 		for {
 			e, ok, err := it.Next(ctx)
