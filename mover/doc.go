@@ -30,7 +30,9 @@
 //	       workers (open, decode, verify, write to places) two per core
 //
 // A stream fills windows of the volume that way; --delta plans only what a
-// comparison of the target with the map found to differ.
+// comparison of the target with the map found to differ. A restore that goes on
+// where another was killed does both: it compares what that one wrote, and plans
+// what differs and all the rest.
 //
 // # Invariants
 //
@@ -43,8 +45,10 @@
 //	M4  An unreadable range fails the backup unless the user said to skip it; then the point lists it.
 //	M5  Memory follows the limit, never the size of volume or repository.
 //	M6  A restore writes only verified bytes; what failed is named and nothing else is touched.
-//	M7  A restore journal names only what was synced to the target, and is believed only for the
-//	    same file or device; whatever it does not name is fetched, verified and written again.
+//	M7  What a target holds is never believed: what a killed restore's journal says was written and
+//	    synced is read again and compared with the point's digests, and only what matches is not
+//	    written; all else is fetched, verified and written. A target has one journal, which any
+//	    other restore to it empties, durably, before its first write.
 //	M8  Within a batch no stored byte is fetched twice; what several batches share is reported.
 //
 // # Where to start

@@ -28,7 +28,8 @@ type RestoreOptions struct {
 	Progress *Progress
 
 	tune func(*restorePlan) // tests make batches small with it, and syncs many
-	step func()             // tests end the process in it
+	step func()             // after each chunk: tests end the process in it
+	sync func(done bool)    // and in this, before and after each sync and its record
 }
 
 // How a restore went about it, as reports say.
@@ -77,7 +78,7 @@ type restore struct {
 func Restore(ctx context.Context, repo *chunkstore.Repository, p *chunkstore.Point, opt RestoreOptions) (*RestoreReport, error) {
 	r := &restore{repo: repo, point: p, opt: opt, progress: opt.Progress}
 	if r.opt.Now == nil {
-		r.opt.Now = time.Now
+		r.opt.Now = time.Now //nolint:forbidigo // the default clock
 	}
 	if r.progress == nil {
 		r.progress = new(Progress)
@@ -117,12 +118,18 @@ func (r *restore) warnOfGaps() {
 	}
 }
 
-// toTarget restores to something that can seek.
+// toTarget restores to something that can seek. The journal is closed last, for
+// what is done is done only once the target is closed.
 func (r *restore) toTarget(ctx context.Context) (err error) {
 	seen, err := lookAt(r.opt.Target)
 	if err != nil {
 		return err
 	}
+	j, err := openRestoreJournal(r, seen)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, j.close(err == nil)) }()
 	t, err := blockio.OpenTarget(r.opt.Target, r.point.Size, blockio.TargetOptions{Force: r.opt.Force})
 	if err != nil {
 		return err
@@ -131,30 +138,40 @@ func (r *restore) toTarget(ctx context.Context) (err error) {
 	r.report.Mode = RestoreFull
 	if r.opt.Delta && !t.Fresh() {
 		r.report.Mode = RestoreDelta
+		if err := j.empty(); err != nil {
+			return err
+		}
 		return r.delta(ctx, t)
 	}
-	return r.full(ctx, t, seen)
-}
-
-// full writes everything, going on where the journal of a killed run ends.
-func (r *restore) full(ctx context.Context, t *blockio.Target, seen lookedAt) (err error) {
-	j, err := openRestoreJournal(r, t, seen)
-	if err != nil {
+	if err := j.start(r, t, seen); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, j.close(err == nil)) }()
-	r.report.Resumed = j.resumed
+	r.report.Resumed = j.resumed()
+	return r.full(ctx, t, j)
+}
+
+// full writes everything except what the journal of a killed run names and the
+// target proves to hold.
+func (r *restore) full(ctx context.Context, t *blockio.Target, j *restoreJournal) (err error) {
 	h, err := newHaul(ctx, r.repo, r.point, r.plan, &targetSink{t: t}, r.progress)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.close()) }()
-	h.done, h.clean, h.step, j.step = j.written, j.zeroed, r.opt.step, r.opt.step
-	p := newPlanner(r.repo, r.point, j.batchCost)
-	p.known = j.known
-	p.begin = func(batch uint32) { p.zeroes = !j.enter(batch) && !t.Fresh() }
+	h.done, h.clean, h.step = j.written, j.zeroed, r.opt.step
+	p := newPlanner(r.repo, r.point, r.plan.batchCost)
+	p.zeroes = !t.Fresh()
 	r.progress.enter("restoring", r.point.Size)
 	g, gctx := errgroup.WithContext(ctx)
+	if len(j.old) > 0 {
+		c, err := newTargetCompare(r, t, j.old)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.close()) }()
+		p.next = c.next
+		g.Go(func() error { return c.run(gctx) })
+	}
 	stop := make(chan struct{})
 	g.Go(func() error { return j.syncLoop(gctx, stop) })
 	g.Go(func() error {

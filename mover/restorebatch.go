@@ -21,7 +21,6 @@ import (
 // in the order in which they are stored. Its lists refer to each other by
 // number, so that the garbage collector has nothing to follow.
 type batch struct {
-	number   uint32
 	from, to int64 // of the volume
 	extents  []mapped
 	chunks   []wanted
@@ -31,7 +30,7 @@ type batch struct {
 	place    []uint32 // of each chunk in order
 	taken    []bool   // chunks that are in a job
 	zeros    []blockdiff.Range
-	cost     int   // bytes of memory, counted alike for what an earlier run has done
+	cost     int   // bytes of memory
 	skipped  int64 // bytes of the volume that need nothing
 
 	byID   map[chunk.ID]uint32
@@ -60,15 +59,12 @@ type mapped struct {
 // wanted is a chunk of the batch.
 type wanted struct {
 	pack.Entry
-	pack        uint32 // place in packs; or one of those below
+	pack        uint32 // place in packs, or packCached
 	first, last uint32 // extents, plus one
 }
 
-// Places of chunks that are not fetched.
-const (
-	packDone   = 1<<32 - 1 // an earlier run wrote and synced it
-	packCached = 1<<32 - 2 // a stream has its plaintext
-)
+// packCached is the place of chunks that are not fetched: a stream has their plaintext.
+const packCached = 1<<32 - 1
 
 // wantedPack is a pack of the batch.
 type wantedPack struct {
@@ -94,14 +90,14 @@ const (
 // largestStored is what a chunk can take in a pack at most.
 const largestStored = pack.MaxPlain + (pack.MaxPlain/chunk.FrameSize)*(24+seal.Overhead)
 
-func (b *batch) reset(number uint32, from int64) {
+func (b *batch) reset(from int64) {
 	if b.byID == nil {
 		b.byID, b.byPack = map[chunk.ID]uint32{}, map[index.PackID]uint32{}
 	}
 	clear(b.byID)
 	clear(b.byPack)
 	clear(b.packs)
-	b.number, b.from, b.to, b.cost, b.skipped = number, from, from, 0, 0
+	b.from, b.to, b.cost, b.skipped = from, from, 0, 0
 	b.extents, b.chunks, b.packs = b.extents[:0], b.chunks[:0], b.packs[:0]
 	b.order, b.zeros = b.order[:0], b.zeros[:0]
 }
@@ -120,7 +116,7 @@ func (b *batch) addChunk(e pack.Entry, in uint32) uint32 {
 	b.chunks = append(b.chunks, wanted{Entry: e, pack: in})
 	b.byID[e.ID] = i
 	b.cost += chunkCost
-	if in < packCached {
+	if in != packCached {
 		b.order = append(b.order, i)
 	}
 	return i
@@ -140,10 +136,6 @@ func (b *batch) packOf(id index.PackID) uint32 {
 func (b *batch) addExtent(i uint32, off int64, n, at uint32) {
 	b.cost += extentCost
 	c := &b.chunks[i]
-	if c.pack == packDone {
-		b.skipped += int64(n)
-		return
-	}
 	if c.last != 0 {
 		last := &b.extents[c.last-1]
 		if last.off+int64(last.n) == off && last.at+last.n == at {
@@ -211,11 +203,9 @@ type planner struct {
 	next   func(ctx context.Context) (blockdiff.Range, bool, error) // ascending, disjoint
 	known  func(id chunk.ID) (plain int, in uint32, ok bool)        // chunks that need no fetch
 	zeroes bool                                                     // gaps must be made zeros
-	begin  func(batch uint32)                                       // before a batch is planned
 
-	todo   blockdiff.Range
-	held   imagemap.Extent
-	number uint32
+	todo blockdiff.Range
+	held imagemap.Extent
 }
 
 func newPlanner(repo *chunkstore.Repository, p *chunkstore.Point, budget int) *planner {
@@ -224,7 +214,6 @@ func newPlanner(repo *chunkstore.Repository, p *chunkstore.Point, budget int) *p
 		it:    imagemap.NewIterator(repo, p.Map, 0, p.Size, imagemap.Options{}),
 		next:  once(blockdiff.Range{Offset: 0, Length: p.Size}),
 		known: func(chunk.ID) (int, uint32, bool) { return 0, 0, false },
-		begin: func(uint32) {},
 	}
 }
 
@@ -238,9 +227,7 @@ func once(r blockdiff.Range) func(context.Context) (blockdiff.Range, bool, error
 
 // fill plans the next batch; false at the end.
 func (p *planner) fill(ctx context.Context, b *batch) (bool, error) {
-	b.reset(p.number, p.todo.Offset)
-	p.begin(p.number)
-	p.number++
+	b.reset(p.todo.Offset)
 	for begun := false; ; begun = true {
 		if p.todo.Length == 0 {
 			r, ok, err := p.next(ctx)

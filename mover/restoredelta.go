@@ -17,19 +17,14 @@ import (
 	"github.com/tidemark-io/tidemark/chunkstore"
 )
 
-// delta compares the target with the point and writes what differs. It needs no
+// delta compares the target with the point and writes what differs. It keeps no
 // journal: a killed one compares again.
 func (r *restore) delta(ctx context.Context, t *blockio.Target) (err error) {
-	src, err := blockio.OpenSource(t.Path())
+	c, err := newTargetCompare(r, t, whole(r.point.Size))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
-	c, err := newTargetCompare(r, src)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.bufs.Close()) }()
+	defer func() { err = errors.Join(err, c.close()) }()
 	h, err := newHaul(ctx, r.repo, r.point, r.plan, &targetSink{t: t, compare: new(pageCompare)}, r.progress)
 	if err != nil {
 		return err
@@ -45,9 +40,12 @@ func (r *restore) delta(ctx context.Context, t *blockio.Target) (err error) {
 		return err
 	}
 	r.fill(h, t)
-	r.report.ComparedBytes = c.compared.Load()
 	return t.Sync(ctx)
 }
+
+// maxTaskDiffs bounds the ranges found in one task. Few are joined, for a task's
+// bytes are few; a hole may be large, and have been full of small extents.
+const maxTaskDiffs = 1 << 12
 
 // targetCompare finds, in volume order, where a target is not what a point says.
 type targetCompare struct {
@@ -55,14 +53,17 @@ type targetCompare struct {
 	point    *chunkstore.Point
 	src      *blockio.Source
 	progress *Progress
+	report   *RestoreReport
 	bufs     *blockio.Arena
 	workers  int
 	slab     int64
 	ranges   blockdiff.Ranges // to read
 	holes    blockdiff.Ranges // known zeros
+	rest     blockdiff.Ranges // not compared; taken for different
 	ordered  chan *compared
 	todo     chan *compared
 	ready    blockdiff.Ranges // found, not yet given out
+	ended    bool             // all is found
 	compared atomic.Int64
 }
 
@@ -74,24 +75,35 @@ type compared struct {
 	diffs blockdiff.Ranges
 }
 
-func newTargetCompare(r *restore, src *blockio.Source) (*targetCompare, error) {
+// newTargetCompare compares a part of the volume.
+func newTargetCompare(r *restore, t *blockio.Target, part blockdiff.Ranges) (*targetCompare, error) {
 	c := &targetCompare{
-		repo: r.repo, point: r.point, src: src, progress: r.progress, workers: r.plan.slabs, slab: int64(r.plan.slabBytes),
-		ranges: whole(r.point.Size), ordered: make(chan *compared, 4*r.plan.slabs), todo: make(chan *compared),
-	}
-	if !src.IsDevice() {
-		allocated, err := blockdiff.Allocated(src.File(), r.point.Size)
-		if err != nil && !errors.Is(err, blockdiff.ErrNoHoles) {
-			return nil, fmt.Errorf("find holes of the target: %w", err)
-		}
-		if err == nil {
-			c.ranges = allocated.AlignOut(pageSize, r.point.Size)
-			c.holes = whole(r.point.Size).Subtract(c.ranges)
-		}
+		repo: r.repo, point: r.point, progress: r.progress, report: &r.report, workers: r.plan.slabs, slab: int64(r.plan.slabBytes),
+		ranges: part, rest: whole(r.point.Size).Subtract(part), ordered: make(chan *compared, 4*r.plan.slabs), todo: make(chan *compared),
 	}
 	var err error
-	c.bufs, err = blockio.NewArena(r.plan.slabBytes, r.plan.slabs)
-	return c, err
+	if c.src, err = blockio.OpenSource(t.Path()); err != nil {
+		return nil, err
+	}
+	if !c.src.IsDevice() {
+		allocated, err := blockdiff.Allocated(c.src.File(), r.point.Size)
+		if err != nil && !errors.Is(err, blockdiff.ErrNoHoles) {
+			return nil, errors.Join(fmt.Errorf("find holes of the target: %w", err), c.src.Close())
+		}
+		if err == nil {
+			c.ranges = part.Intersect(allocated.AlignOut(pageSize, r.point.Size))
+			c.holes = part.Subtract(c.ranges)
+		}
+	}
+	if c.bufs, err = blockio.NewArena(r.plan.slabBytes, r.plan.slabs); err != nil {
+		return nil, errors.Join(err, c.src.Close())
+	}
+	return c, nil
+}
+
+func (c *targetCompare) close() error {
+	c.report.ComparedBytes = c.compared.Load()
+	return errors.Join(c.src.Close(), c.bufs.Close())
 }
 
 func (c *targetCompare) run(ctx context.Context) error {
@@ -136,59 +148,74 @@ func (c *targetCompare) feed(ctx context.Context) error {
 }
 
 func (c *targetCompare) compare(ctx context.Context, w *comparer, t *compared) error {
-	differs := func(off, n int64) { t.diffs = append(t.diffs, blockdiff.Range{Offset: off, Length: n}) }
+	found := roughRanges{limit: maxTaskDiffs}
 	free := t.buf.Bytes()
 	for _, r := range t.ranges {
 		p := free[:r.Length]
 		free = free[pageUp(r.Length):]
 		err := c.src.ReadAt(ctx, p, r.Offset)
-		var bad *blockio.ReadError
-		if errors.As(err, &bad) { // to be written, then, which may cure them
+		if bad, ok := errors.AsType[*blockio.ReadError](err); ok { // to be written, then, which may cure them
 			for _, l := range bad.Ranges {
-				differs(l.Offset, l.Length)
+				found.add(l.Offset, l.Length)
 			}
 			err = nil
 		}
 		if err != nil {
 			return fmt.Errorf("read target: %w", err)
 		}
-		if err := w.compare(ctx, r.Offset, p, differs); err != nil {
+		if err := w.compare(ctx, r.Offset, p, found.add); err != nil {
 			return damage(err, c.point, blockdiff.Ranges{r})
 		}
 		c.compared.Add(r.Length)
 	}
 	for _, h := range t.holes {
-		if err := w.holes(ctx, h.Offset, h.Length, differs); err != nil {
+		if err := w.holes(ctx, h.Offset, h.Length, found.add); err != nil {
 			return damage(err, c.point, blockdiff.Ranges{h})
 		}
 	}
-	t.diffs = blockdiff.Normalize(t.diffs)
+	t.diffs = found.take()
 	all := blockdiff.Ranges(t.ranges).Total() + blockdiff.Ranges(t.holes).Total()
 	c.progress.read.Add(all - t.diffs.Total()) // what differs is counted when it is written
 	return nil
 }
 
-// next gives the planner what differs.
+// next gives the planner, in ascending order, what differs and what was not
+// compared.
 func (c *targetCompare) next(ctx context.Context) (r blockdiff.Range, ok bool, err error) {
-	for len(c.ready) == 0 {
-		var t *compared
-		select {
-		case t, ok = <-c.ordered:
-		case <-ctx.Done():
-			return r, false, context.Cause(ctx)
+	for len(c.ready) == 0 && !c.ended {
+		if err := c.await(ctx); err != nil {
+			return r, false, err
 		}
+	}
+	from := &c.ready
+	if len(c.ready) == 0 || len(c.rest) > 0 && c.rest[0].Offset < c.ready[0].Offset {
+		from = &c.rest
+	}
+	if len(*from) == 0 {
+		return r, false, nil
+	}
+	r, *from = (*from)[0], (*from)[1:]
+	return r, true, nil
+}
+
+// await takes what was found in the next task.
+func (c *targetCompare) await(ctx context.Context) error {
+	select {
+	case t, ok := <-c.ordered:
 		if !ok {
-			return r, false, ctx.Err()
+			c.ended = true
+			return ctx.Err()
 		}
 		select {
 		case <-t.done:
+			c.ready = t.diffs
+			return nil
 		case <-ctx.Done():
-			return r, false, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
-		c.ready = t.diffs
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	r, c.ready = c.ready[0], c.ready[1:]
-	return r, true, nil
 }
 
 // pageCompare spares the target writes of pages that are right already: digests

@@ -3,13 +3,13 @@
 package mover
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,56 +19,47 @@ import (
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
+	"github.com/tidemark-io/tidemark/blockdiff"
 	"github.com/tidemark-io/tidemark/blockio"
-	"github.com/tidemark-io/tidemark/chunkstore/chunk"
-	"github.com/tidemark-io/tidemark/chunkstore/pack"
 )
 
-// ErrRestoreBusy is returned when another process of this machine restores the
-// same point to the same target.
-var ErrRestoreBusy = errors.New("another restore of this point to this target is running on this machine")
+// ErrRestoreBusy is returned when another process of this machine restores to
+// the same target, whatever point.
+var ErrRestoreBusy = errors.New("another restore to this target is running on this machine")
 
-// restoreJournal lets a killed restore go on. It names what was written to the
-// target and synced there, never more; everything else is done again. It is
-// believed only for the very target that it was written for, and only where
-// that has kept its size.
+// restoreJournal lets a killed restore go on. There is one per target, whose
+// lock keeps other restores away; a run that does not go on with what it finds
+// there empties it, durably, before it writes. It names ranges of the volume
+// that were written to the target and synced there.
 //
-// Batches are numbered; the same map and the same batch cost, which the header
-// keeps, make the same batches again. A record's chunks are those of one batch:
-// a chunk may have extents in several.
+// Nothing of that is believed: a mount, a user or a restore that had another
+// cache may have written to the target since. So the named ranges are compared
+// with the point, and what is not named is written without comparing. The
+// journal only tells which of the two is cheaper, and where it names too much
+// (ranges are joined to bound their number) nothing but a comparison is lost.
 type restoreJournal struct {
 	*journal
 	target    *blockio.Target
-	dir       string
-	batchCost int
 	syncBytes int64
-	step      func() // around each sync; nil: nothing
-	resumed   string
+	around    func(done bool)  // called before and after each sync; nil: nothing
+	old       blockdiff.Ranges // what an earlier run of the same restore has synced
 
-	old   map[uint32]*finished // by batch; what an earlier run has synced
-	now   *finished            // of the batch being planned
 	mu    sync.Mutex
-	fresh map[uint32]*finished // written, not synced
-	bytes int64                // of the volume, in fresh
+	fresh roughRanges // written, not synced
+	bytes int64       // of the volume, in fresh
 	wake  chan struct{}
 }
 
-// finished is what is done of a batch.
-type finished struct {
-	keys  map[chunkKey]struct{}
-	list  []chunkKey
-	zeros bool
-}
-
-// chunkKey stands for a chunk's name: 128 bits of keyed BLAKE3.
-type chunkKey [16]byte
-
 const (
 	recordRestore = 'R' // JSON restoreHeader; the first record
-	recordDone    = 'D' // u32 batch, then chunkKeys
-	recordZeroed  = 'Z' // u32 batch
+	recordWritten = 'W' // ranges: u64 offset, u64 length each
 
-	restoreJournalVersion = 1
+	restoreJournalVersion = 2
+	writtenBytes          = 16
+
+	maxWritten    = 1 << 12  // ranges of a record
+	maxOldWritten = 1 << 16  // and of a journal
+	oldAlign      = 64 << 10 // the largest digest piece: those at the edges are compared whole
 )
 
 // restoreHeader says what the interrupted restore was doing.
@@ -79,7 +70,6 @@ type restoreHeader struct {
 	Root       string   `json:"root"`
 	Size       int64    `json:"size"`
 	Target     lookedAt `json:"target"`
-	BatchCost  int      `json:"batchCost"`
 }
 
 // lookedAt identifies a target. A file is its inode and birth, for numbers of
@@ -127,44 +117,53 @@ func lookAt(path string) (l lookedAt, err error) {
 	return l, nil
 }
 
-// believable tells whether what a journal says of target o may hold for l.
-func (l lookedAt) believable(o lookedAt, size int64) bool {
+// same tells whether what a journal says of target o may hold for l, which had
+// its size when it was looked at.
+func (l lookedAt) same(o lookedAt, size int64) bool {
 	kept := l.Device || l.size == size
 	l.size, o.size = 0, 0
 	return kept && l == o
 }
 
-// openRestoreJournal locks the journal of this point and target, and reads what
-// an earlier run has done.
-func openRestoreJournal(r *restore, t *blockio.Target, seen lookedAt) (*restoreJournal, error) {
-	dir := filepath.Join(r.repo.Dir(), "restores")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the folder of restore journals: %w", err)
+// name is what a target's journal is called by: a device's number, for it has
+// many paths, and a file's path.
+func (l lookedAt) name(path string) (string, error) {
+	if l.Device {
+		return fmt.Sprintf("device %d", l.Dev), nil
 	}
-	abs, err := filepath.Abs(t.Path())
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("name the restore journal: %w", err)
+	}
+	if found, err := filepath.EvalSymlinks(abs); err == nil {
+		return "file " + found, nil
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(abs)) // the file is yet to be created
+	if err != nil {
+		return "", fmt.Errorf("open target: %w", err)
+	}
+	return "file " + filepath.Join(dir, filepath.Base(abs)), nil
+}
+
+// openRestoreJournal locks the journal of a target. That comes before the
+// target is opened, which may already change its size.
+func openRestoreJournal(r *restore, seen lookedAt) (*restoreJournal, error) {
+	name, err := seen.name(r.opt.Target)
 	if err != nil {
 		return nil, err
 	}
-	sum := blake3.Sum256([]byte(r.point.ID + "\x00" + abs))
-	path := filepath.Join(dir, hex.EncodeToString(sum[:16]))
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	sum := blake3.Sum256([]byte(name))
+	j, err := openJournal(r.repo.Dir(), "restore-"+hex.EncodeToString(sum[:16]))
+	if errors.Is(err, ErrBusy) {
+		err = ErrRestoreBusy
+	}
 	if err != nil {
-		return nil, fmt.Errorf("open the restore journal: %w", err)
+		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = ErrRestoreBusy
-		}
-		return nil, errors.Join(err, f.Close())
-	}
-	j := &restoreJournal{
-		journal: &journal{f: f, w: bufio.NewWriterSize(f, 64<<10), path: path}, target: t, batchCost: r.plan.batchCost, syncBytes: r.plan.syncBytes,
-		old: map[uint32]*finished{}, fresh: map[uint32]*finished{}, wake: make(chan struct{}, 1),
-	}
-	if err := j.start(r, t, seen); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return j, nil
+	return &restoreJournal{
+		journal: j, syncBytes: r.plan.syncBytes, around: r.opt.sync,
+		fresh: roughRanges{limit: maxWritten}, wake: make(chan struct{}, 1),
+	}, nil
 }
 
 // start goes on with the journal that is there, or begins a new one.
@@ -175,22 +174,18 @@ func (j *restoreJournal) start(r *restore, t *blockio.Target, seen lookedAt) err
 	}
 	head := restoreHeader{
 		Version: restoreJournalVersion, Repository: r.repo.Config().ID, Point: r.point.ID, Root: r.point.Root,
-		Size: r.point.Size, Target: now, BatchCost: r.plan.batchCost,
+		Size: r.point.Size, Target: now,
 	}
 	head.Target.size = 0 // not part of who it is
-	if !t.Fresh() && seen.believable(now, r.point.Size) && j.load(head) {
+	j.target = t
+	if !t.Fresh() && seen.same(now, r.point.Size) && j.load(head) {
 		return nil
 	}
-	clear(j.old)
-	data, err := json.Marshal(head)
-	if err != nil {
+	if err := j.empty(); err != nil {
 		return err
 	}
-	j.w.Reset(j.f)
-	if err := j.f.Truncate(0); err != nil {
-		return fmt.Errorf("empty the restore journal: %w", err)
-	}
-	if _, err := j.f.Seek(0, 0); err != nil {
+	data, err := json.Marshal(head)
+	if err != nil {
 		return err
 	}
 	if err := j.append(recordRestore, data); err != nil {
@@ -199,82 +194,72 @@ func (j *restoreJournal) start(r *restore, t *blockio.Target, seen lookedAt) err
 	return j.sync()
 }
 
+// empty forgets what another restore of the target had done, durably.
+func (j *restoreJournal) empty() error {
+	j.old = nil
+	j.w.Reset(j.f)
+	if err := j.f.Truncate(0); err != nil {
+		return fmt.Errorf("empty the restore journal: %w", err)
+	}
+	if _, err := j.f.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("empty the restore journal: %w", err)
+	}
+	return j.sync()
+}
+
 // load reads the journal; false if it is another's, or of no use.
 func (j *restoreJournal) load(want restoreHeader) bool {
 	var head restoreHeader
-	chunks, end := 0, int64(0)
+	done, end := roughRanges{limit: maxOldWritten}, int64(0)
 	err := j.replay(func(kind byte, payload []byte) error {
 		end += int64(9 + len(payload))
-		if kind == recordRestore {
+		switch kind {
+		case recordRestore:
 			return json.Unmarshal(payload, &head)
-		}
-		if len(payload) < 4 || kind == recordDone && (len(payload)-4)%len(chunkKey{}) != 0 {
+		case recordWritten:
+			return decodeWritten(payload, done.add)
+		default:
 			return errStop
 		}
-		f := j.old[binary.LittleEndian.Uint32(payload)]
-		if f == nil {
-			f = &finished{keys: map[chunkKey]struct{}{}}
-			j.old[binary.LittleEndian.Uint32(payload)] = f
-		}
-		f.zeros = f.zeros || kind == recordZeroed
-		if kind == recordDone {
-			for b := payload[4:]; len(b) > 0; b = b[len(chunkKey{}):] {
-				f.keys[chunkKey(b)] = struct{}{}
-				chunks++
-			}
-		}
-		return nil
 	})
-	cost := head.BatchCost
-	head.BatchCost = want.BatchCost
-	// What was planned with more memory than there is now can't be planned again.
-	if err != nil || head != want || cost > want.BatchCost || cost <= 0 || len(j.old) == 0 {
+	if err != nil || head != want {
 		return false
 	}
-	// A torn record at the end must not hide what is appended.
-	if j.f.Truncate(end) != nil {
+	j.old = done.take().Clip(want.Size).AlignOut(oldAlign, want.Size)
+	if len(j.old) == 0 || j.f.Truncate(end) != nil { // a torn record must not hide what is appended
 		return false
 	}
-	if _, err := j.f.Seek(end, 0); err != nil {
-		return false
-	}
-	j.batchCost = cost
-	j.resumed = fmt.Sprintf("%d chunks were written and synced before", chunks)
-	return true
+	_, err = j.f.Seek(end, io.SeekStart)
+	return err == nil
 }
 
-// enter is told which batch is planned next, and tells whether its zeros are made.
-func (j *restoreJournal) enter(batch uint32) (zeros bool) {
-	j.now = j.old[batch]
-	return j.now != nil && j.now.zeros
+// resumed says for the report how an earlier run is continued; "" if there was none.
+func (j *restoreJournal) resumed() string {
+	if len(j.old) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d bytes were written before; of these only what differs is written again", j.old.Total())
 }
 
-// known tells whether an earlier run has done a chunk of the batch being planned.
-func (j *restoreJournal) known(id chunk.ID) (plain int, in uint32, ok bool) {
-	if j.now == nil {
-		return 0, 0, false
+func decodeWritten(b []byte, add func(off, n int64)) error {
+	if len(b)%writtenBytes != 0 {
+		return errStop
 	}
-	_, ok = j.now.keys[chunkKey(id[:16])]
-	return pack.MaxPlain, packDone, ok
-}
-
-func (j *restoreJournal) batch(number uint32) *finished {
-	f := j.fresh[number]
-	if f == nil {
-		f = new(finished)
-		j.fresh[number] = f
+	for ; len(b) > 0; b = b[writtenBytes:] {
+		add(int64(binary.LittleEndian.Uint64(b)), int64(binary.LittleEndian.Uint64(b[8:])))
 	}
-	return f
+	return nil
 }
 
 // written is told what reached the target; it is recorded after the next sync.
 func (j *restoreJournal) written(b *batch, chunks []uint32) {
 	j.mu.Lock()
-	f := j.batch(b.number)
 	for _, i := range chunks {
-		c := &b.chunks[i]
-		f.list = append(f.list, chunkKey(c.ID[:16]))
-		j.bytes += int64(c.Plain)
+		_ = b.each(&b.chunks[i], func(off int64, n, _ uint32) error {
+			j.fresh.add(off, int64(n))
+			j.bytes += int64(n)
+			return nil
+		})
 	}
 	due := j.bytes >= j.syncBytes
 	j.mu.Unlock()
@@ -286,10 +271,14 @@ func (j *restoreJournal) written(b *batch, chunks []uint32) {
 	}
 }
 
+// zeroed is told of zeros that were made. They cost nothing to make again, so
+// they wait for the next sync.
 func (j *restoreJournal) zeroed(b *batch) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.batch(b.number).zeros = true
+	for _, r := range b.zeros {
+		j.fresh.add(r.Offset, r.Length)
+	}
 }
 
 // syncLoop syncs the target from time to time and then records what that made durable.
@@ -312,38 +301,35 @@ func (j *restoreJournal) syncLoop(ctx context.Context, stop <-chan struct{}) err
 // it down.
 func (j *restoreJournal) record(ctx context.Context) error {
 	j.mu.Lock()
-	done := j.fresh
-	j.fresh, j.bytes = map[uint32]*finished{}, 0
+	done := j.fresh.take()
+	j.bytes = 0
 	j.mu.Unlock()
-	if j.step != nil {
-		j.step()
-		defer j.step()
+	if j.around != nil {
+		j.around(false)
+		defer j.around(true)
 	}
 	if err := j.target.Sync(ctx); err != nil {
 		return err
 	}
-	for number, f := range done {
-		head := binary.LittleEndian.AppendUint32(j.buf[:0], number)
-		if f.zeros {
-			if err := j.append(recordZeroed, head); err != nil {
-				return err
-			}
-		}
-		j.buf = head
-		for i := range f.list {
-			j.buf = append(j.buf, f.list[i][:]...)
-		}
-		if err := j.append(recordDone, j.buf); err != nil {
-			return err
-		}
+	j.buf = j.buf[:0]
+	for _, r := range done {
+		j.buf = binary.LittleEndian.AppendUint64(j.buf, uint64(r.Offset))
+		j.buf = binary.LittleEndian.AppendUint64(j.buf, uint64(r.Length))
+	}
+	if err := j.append(recordWritten, j.buf); err != nil {
+		return err
 	}
 	return j.sync()
 }
 
-// close unlocks the journal; after a finished restore nobody needs it.
+// close unlocks the journal. After a finished restore nobody needs it, nor an
+// empty one.
 func (j *restoreJournal) close(finished bool) error {
+	if st, err := j.f.Stat(); err == nil && st.Size() == 0 {
+		finished = true
+	}
 	if !finished {
 		return j.journal.close()
 	}
-	return errors.Join(os.Remove(j.path), j.f.Close())
+	return errors.Join(os.Remove(j.path), j.journal.close())
 }

@@ -21,8 +21,6 @@ import (
 
 	"github.com/tidemark-io/tidemark/blockdiff"
 	"github.com/tidemark-io/tidemark/chunkstore"
-	"github.com/tidemark-io/tidemark/chunkstore/chunk"
-	"github.com/tidemark-io/tidemark/chunkstore/imagemap"
 	"github.com/tidemark-io/tidemark/chunkstore/index"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore/folder"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore/mem"
@@ -56,12 +54,13 @@ func (c restoreChild) run(ctx context.Context) error {
 		return err
 	}
 	var steps atomic.Int64
-	_, err = Restore(ctx, repo, p, RestoreOptions{Target: c.Target, Memory: MinMemory, tune: smallSteps, step: func() {
+	step := func() {
 		if steps.Add(1) == c.Kill {
 			_ = unix.Kill(os.Getpid(), unix.SIGKILL) // nothing after this runs: it can't be caught
 			select {}
 		}
-	}})
+	}
+	_, err = Restore(ctx, repo, p, RestoreOptions{Target: c.Target, Memory: MinMemory, tune: smallSteps, step: step, sync: func(bool) { step() }})
 	return errors.Join(err, repo.Close())
 }
 
@@ -89,8 +88,7 @@ func (c restoreChild) start(t *testing.T) (killed bool) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRestoreChildProcess$", "-test.v")
 	cmd.Env = append(os.Environ(), restoreChildEnv+"="+string(task))
 	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
 			return true
 		}
@@ -113,12 +111,10 @@ func folderLab(t *testing.T, size int) (*lab, string) {
 	return newLab(t, store, size), dir
 }
 
-// loseUnrecorded overwrites everything of the target that the journal does not
-// name, as a machine that lost its power might have, and returns how many
-// chunks it names.
-func loseUnrecorded(t *testing.T, repo *chunkstore.Repository, p *chunkstore.Point, cache, target string) int {
+// recordedRanges is what the only journal of a cache names.
+func recordedRanges(t *testing.T, cache string) blockdiff.Ranges {
 	t.Helper()
-	journals, err := filepath.Glob(filepath.Join(cache, "*", "restores", "*"))
+	journals, err := filepath.Glob(filepath.Join(cache, "*", "journals", "restore-*"))
 	if err != nil || len(journals) != 1 {
 		t.Fatalf("journals: %v, %v", journals, err)
 	}
@@ -127,42 +123,33 @@ func loseUnrecorded(t *testing.T, repo *chunkstore.Repository, p *chunkstore.Poi
 		t.Fatal(err)
 	}
 	defer f.Close()
-	done, chunks := map[chunkKey]bool{}, 0
+	done := roughRanges{limit: maxOldWritten}
 	err = (&journal{f: f}).replay(func(kind byte, payload []byte) error {
-		if kind == recordDone {
-			for b := payload[4:]; len(b) > 0; b = b[16:] {
-				done[chunkKey(b)] = true
-				chunks++
-			}
+		if kind == recordWritten {
+			return decodeWritten(payload, done.add)
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return done.take()
+}
+
+// spoil overwrites ranges of a target with what belongs nowhere.
+func spoil(t *testing.T, target string, ranges blockdiff.Ranges) {
+	t.Helper()
 	out, err := os.OpenFile(target, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	it := imagemap.NewIterator(repo, p.Map, 0, p.Size, imagemap.Options{})
-	for {
-		e, ok, err := it.Next(t.Context())
-		if err != nil {
+	for _, r := range ranges {
+		if _, err := out.WriteAt(bytes.Repeat([]byte{0xdd}, int(r.Length)), r.Offset); err != nil {
 			t.Fatal(err)
-		}
-		if !ok {
-			return chunks
-		}
-		if !recorded(done, e.Chunk) {
-			if _, err := out.WriteAt(bytes.Repeat([]byte{0xdd}, int(e.Len)), e.Off); err != nil {
-				t.Fatal(err)
-			}
 		}
 	}
 }
-
-func recorded(done map[chunkKey]bool, id chunk.ID) bool { return done[chunkKey(id[:16])] }
 
 func TestKilledRestoreResumes(t *testing.T) {
 	l, store := folderLab(t, 24<<20)
@@ -192,7 +179,7 @@ func TestKilledRestoreResumes(t *testing.T) {
 		}
 		l.same(c.Target)
 		resumed = resumed || rep.Resumed != ""
-		if left, _ := filepath.Glob(filepath.Join(cache, "*", "restores", "*")); len(left) != 0 {
+		if left, _ := filepath.Glob(filepath.Join(cache, "*", "journals", "restore-*")); len(left) != 0 {
 			t.Errorf("journals are left: %v", left)
 		}
 	}
@@ -201,34 +188,134 @@ func TestKilledRestoreResumes(t *testing.T) {
 	}
 }
 
-// TestOnlyRecordedChunksAreTrusted kills a restore, spoils whatever its journal
-// does not vouch for and expects the rest to be written again.
-func TestOnlyRecordedChunksAreTrusted(t *testing.T) {
-	l, store := folderLab(t, 24<<20)
+// TestKilledRestoreProvesWhatItSkips kills a restore and spoils either whatever
+// its journal does not name, as the loss of power might, or parts of what it
+// does name, as a mount might. Only what is intact may be skipped, and is.
+func TestKilledRestoreProvesWhatItSkips(t *testing.T) {
+	const size = 24 << 20
+	l, store := folderLab(t, size)
 	l.noise(0, 20<<20)
-	p := l.backup() // each chunk is mapped once, so chunks and batches do not overlap
-	for _, kill := range []int64{1, 40, 120, 200} {
-		t.Run(fmt.Sprint(kill), func(t *testing.T) {
-			cache := t.TempDir()
-			c := restoreChild{Store: store, Cache: cache, Point: p.ID, Target: filepath.Join(t.TempDir(), "target"), Kill: kill}
-			if !c.start(t) {
-				t.Skip("was done before")
+	p := l.backup()
+	full := l.restore(p, RestoreOptions{Target: filepath.Join(t.TempDir(), "full")})
+	for _, kill := range []int64{1, 120, 200} {
+		for _, named := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d/named=%t", kill, named), func(t *testing.T) {
+				cache := t.TempDir()
+				c := restoreChild{Store: store, Cache: cache, Point: p.ID, Target: filepath.Join(t.TempDir(), "target"), Kill: kill}
+				if !c.start(t) {
+					t.Fatal("was done before")
+				}
+				done := recordedRanges(t, cache)
+				bad := done.Complement(size)
+				if named {
+					bad = done.Intersect(blockdiff.Ranges{{Offset: 100_000, Length: 8192}, {Offset: 3 << 20, Length: 1}})
+				}
+				spoil(t, c.Target, bad)
+				rep, err := Restore(t.Context(), openTestRepo(t, l.store, cache), p, RestoreOptions{Target: c.Target, Memory: MinMemory, tune: smallSteps})
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.same(c.Target)
+				if (rep.Resumed != "") != (len(done) > 0) {
+					t.Errorf("%d bytes were recorded, and it says %q", done.Total(), rep.Resumed)
+				}
+				// Compared are whole pieces; a hole of the file needs no read.
+				if got, most := rep.ComparedBytes, done.AlignOut(oldAlign, size).Total(); got > most || len(done) > 0 && got == 0 {
+					t.Errorf("%d bytes were compared, %d recorded", got, most)
+				}
+				if wrote, most := rep.WrittenBytes, full.WrittenBytes-done.Clip(20<<20).Total()+2*(64<<10); named && wrote > most || !named && wrote > most+int64(len(done))*2*oldAlign {
+					t.Errorf("%d bytes were written, at most %d were to be", wrote, most)
+				}
+				if len(done) > 0 && rep.Chunks >= full.Chunks {
+					t.Errorf("%d of %d chunks were fetched again", rep.Chunks, full.Chunks)
+				}
+			})
+		}
+	}
+}
+
+// TestAnotherRestoreForgetsTheJournal interrupts a restore, writes to its target
+// in another way and restores again.
+func TestAnotherRestoreForgetsTheJournal(t *testing.T) {
+	const size = 8 << 20
+	l := newLab(t, mem.New(), size)
+	l.noise(0, size)
+	a, first := l.backup(), bytes.Clone(l.data)
+	l.noise(0, size)
+	b := l.backup()
+	other := openTestRepo(t, l.store, t.TempDir()) // with its own cache, as another machine has
+	ways := map[string]func(t *testing.T, target string) error{
+		"another point": func(_ *testing.T, target string) error {
+			l.restore(b, RestoreOptions{Target: target})
+			return nil
+		},
+		"delta and a mount": func(t *testing.T, target string) error {
+			l.restore(a, RestoreOptions{Target: target, Delta: true})
+			spoil(t, target, blockdiff.Ranges{{Offset: 0, Length: 6 << 20}})
+			return nil
+		},
+		"another cache": func(_ *testing.T, target string) error {
+			_, err := Restore(context.Background(), other, b, RestoreOptions{Target: target, Memory: MinMemory})
+			return err
+		},
+	}
+	for name, write := range ways {
+		t.Run(name, func(t *testing.T) {
+			target := filepath.Join(t.TempDir(), "target")
+			interrupt(t, l.repo, a, target)
+			if err := write(t, target); err != nil {
+				t.Fatal(err)
 			}
-			repo := openTestRepo(t, l.store, cache)
-			chunks := loseUnrecorded(t, repo, p, cache, c.Target)
-			rep, err := Restore(t.Context(), repo, p, RestoreOptions{Target: c.Target, Memory: MinMemory, tune: smallSteps})
+			rep := l.restore(a, RestoreOptions{Target: target, tune: smallSteps})
+			got, err := os.ReadFile(target)
 			if err != nil {
 				t.Fatal(err)
 			}
-			l.same(c.Target)
-			full := l.restore(p, RestoreOptions{Target: filepath.Join(t.TempDir(), "full")})
-			if rep.Chunks+int64(chunks) != full.Chunks {
-				t.Errorf("%d chunks were recorded and %d restored, of %d", chunks, rep.Chunks, full.Chunks)
-			}
-			if (rep.Resumed != "") != (chunks > 0) {
-				t.Errorf("%d chunks were recorded, and it says %q", chunks, rep.Resumed)
+			sameBytes(t, got, first)
+			if stale := name == "another cache"; (rep.Resumed != "") != stale {
+				t.Errorf("it says %q", rep.Resumed)
 			}
 		})
+	}
+	t.Run("before the first write", func(t *testing.T) {
+		target := filepath.Join(t.TempDir(), "target")
+		for _, opt := range []RestoreOptions{{}, {Delta: true}} {
+			interrupt(t, l.repo, a, target)
+			if len(recordedRanges(t, filepath.Dir(l.repo.Dir()))) == 0 {
+				t.Fatal("nothing was recorded")
+			}
+			opt.Target, opt.Memory = target, MinMemory
+			opt.tune = func(p *restorePlan) { p.plainBytes = 1 << 62 } // no memory for it: it ends before it writes
+			if _, err := Restore(t.Context(), l.repo, b, opt); err == nil {
+				t.Fatal("was not ended")
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Fatal(err)
+			}
+			if left, _ := filepath.Glob(filepath.Join(l.repo.Dir(), "journals", "restore-*")); len(left) > 0 && len(recordedRanges(t, filepath.Dir(l.repo.Dir()))) > 0 {
+				t.Errorf("%+v: the other point's journal is left", opt)
+			}
+		}
+	})
+}
+
+// interrupt ends a restore after its first sync.
+func interrupt(t *testing.T, repo *chunkstore.Repository, p *chunkstore.Point, target string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var n atomic.Int64
+	_, err := Restore(ctx, repo, p, RestoreOptions{Target: target, Memory: MinMemory, tune: smallSteps, step: func() {
+		if n.Add(1) >= 40 { // of about 80; what there is to sync by now is due
+			<-ctx.Done()
+		}
+	}, sync: func(done bool) {
+		if done {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("an interrupted restore: %v", err)
 	}
 }
 
@@ -328,6 +415,36 @@ func TestFetchedSpans(t *testing.T) {
 		if got := f.add(id, from, to); got != again {
 			t.Fatalf("%d–%d: %d bytes again, want %d", from, to, got, again)
 		}
+	}
+}
+
+// TestRoughRangesAreBounded adds ranges that touch, which join, and ones that do
+// not, which join only beyond the limit, and are all covered.
+func TestRoughRangesAreBounded(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 8))
+	for range 100 {
+		s := roughRanges{limit: 1 + rnd.IntN(20)}
+		var all blockdiff.Ranges
+		for range rnd.IntN(200) {
+			r := blockdiff.Range{Offset: rnd.Int64N(1000), Length: 1 + rnd.Int64N(5)}
+			all = append(all, r)
+			s.add(r.Offset, r.Length)
+			if len(s.list) >= 2*s.limit {
+				t.Fatalf("%d ranges are kept, the limit is %d", len(s.list), s.limit)
+			}
+		}
+		want := blockdiff.Normalize(all)
+		got := s.take()
+		if !got.Normalized() || len(got) > s.limit || want.Subtract(got).Total() != 0 {
+			t.Fatalf("limit %d: %v of %v", s.limit, got, want)
+		}
+	}
+	s := roughRanges{limit: 1 << 20}
+	for at := range int64(1 << 16) {
+		s.add(at*4096, 4096)
+	}
+	if len(s.list) != 1 || cap(s.list) > 4 {
+		t.Errorf("a stretch of touching ranges is kept as %d", len(s.list))
 	}
 }
 
