@@ -3,7 +3,6 @@
 package blockio
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -15,33 +14,34 @@ import (
 )
 
 const (
-	flushWindow = 16 << 20 // bytes written before their write-back is started
-	flushRanges = 4096     // or so many scattered ranges
-	flushGap    = 1 << 20  // ranges nearer than this are flushed as one
+	flushCell   = 1 << 20  // the target in cells of this size
+	flushWindow = 16 << 20 // bytes written before some write-back is started
+	flushHeld   = 64 << 20 // bytes in cells that wait for the rest of theirs
+	flushCells  = 8192     // or so many cells
 )
 
-// flusher keeps the dirty and the cached part of a target small (I3). Written ranges gather in a window; a
-// full window is handed to the disk, and when the next one is, its pages are waited for and dropped. So the
-// disk always has a window to work on, and a writer that is faster than the disk waits for it here instead of
-// filling the node's memory.
+// flusher keeps the dirty and the cached part of a target small (I3). What is written is counted by cells of the
+// target. After every window, the cells that are full are handed to the disk; those with gaps wait for their
+// neighbours, the lowest ones least, because a restore goes upwards and scatters pages ahead of itself: so the disk
+// gets long writes, not the pages one by one. When the next window is full, the pages of the one before are waited
+// for and dropped. A writer that is faster than the disk waits for it here instead of filling the node's memory.
 type flusher struct {
 	f    *os.File
 	path string
 
 	mu    sync.Mutex
-	open  []Range // written since the last window
-	bytes int64
+	cells map[int64]int64 // bytes written by cell, since it was handed to the disk
+	held  int64           // sum of them
+	fresh int64           // written since the last window
 
 	turn   sync.Mutex // one window at a time
 	flying []Range    // handed to the disk
-	spare  []Range
 
 	err atomic.Pointer[error] // first write-back failure (I5)
 }
 
 func newFlusher(f *os.File, path string) *flusher {
-	list := func() []Range { return make([]Range, 0, flushRanges) }
-	return &flusher{f: f, path: path, open: list(), spare: list(), flying: list()}
+	return &flusher{f: f, path: path, cells: map[int64]int64{}}
 }
 
 func (w *flusher) failed() error {
@@ -57,16 +57,16 @@ func (w *flusher) fail(err error) error {
 	return w.failed()
 }
 
-// wrote accounts for n bytes written at off and flushes a window when one is full.
+// wrote accounts for n bytes written at off and flushes when a window is full.
 func (w *flusher) wrote(off, n int64) error {
 	w.mu.Lock()
-	if last := len(w.open) - 1; last >= 0 && w.open[last].End() == off {
-		w.open[last].Length += n
-	} else {
-		w.open = append(w.open, Range{off, n})
+	w.held, w.fresh = w.held+n, w.fresh+n
+	for n > 0 {
+		part := min(n, flushCell-off%flushCell)
+		w.cells[off/flushCell] += part
+		off, n = off+part, n-part
 	}
-	w.bytes += n
-	full := w.bytes >= flushWindow || len(w.open) >= flushRanges
+	full := w.full()
 	w.mu.Unlock()
 	if !full {
 		return nil
@@ -74,20 +74,21 @@ func (w *flusher) wrote(off, n int64) error {
 	return w.next()
 }
 
-// next starts the open window and ends the one before.
+// full tells whether a window is due. w.mu is held.
+func (w *flusher) full() bool { return w.fresh >= flushWindow || len(w.cells) >= flushCells }
+
+// next starts a window and ends the one before.
 func (w *flusher) next() error {
 	w.turn.Lock()
 	defer w.turn.Unlock()
 	w.mu.Lock()
-	if w.bytes < flushWindow && len(w.open) < flushRanges { // somebody else was first
+	if !w.full() { // somebody else was first
 		w.mu.Unlock()
 		return w.failed()
 	}
-	window := w.open
-	w.open, w.bytes, w.spare = w.spare[:0], 0, nil
+	window := w.take()
 	w.mu.Unlock()
 
-	window = merge(window)
 	for _, r := range window {
 		if err := w.syncRange(r, unix.SYNC_FILE_RANGE_WRITE); err != nil {
 			return err
@@ -100,8 +101,45 @@ func (w *flusher) next() error {
 		}
 		dropCached(w.f, r.Offset, r.Length)
 	}
-	w.spare, w.flying = w.flying[:0], window
+	w.flying = window
 	return w.failed()
+}
+
+// take chooses what goes to the disk: full cells, and the lowest of the others
+// while too much waits. w.mu is held.
+func (w *flusher) take() []Range {
+	w.fresh = 0
+	cells := make([]int64, 0, len(w.cells))
+	for c := range w.cells {
+		cells = append(cells, c)
+	}
+	slices.Sort(cells)
+	waiting := w.held
+	for _, c := range cells {
+		if w.cells[c] >= flushCell {
+			waiting -= w.cells[c]
+		}
+	}
+	var window []Range
+	left := len(cells)
+	for _, c := range cells {
+		n := w.cells[c]
+		if n < flushCell {
+			if waiting <= flushHeld && left <= flushCells/2 {
+				continue
+			}
+			waiting -= n
+		}
+		left--
+		w.held -= n
+		delete(w.cells, c)
+		if last := len(window) - 1; last >= 0 && window[last].End() == c*flushCell {
+			window[last].Length += flushCell
+			continue
+		}
+		window = append(window, Range{c * flushCell, flushCell})
+	}
+	return window
 }
 
 func (w *flusher) syncRange(r Range, how int) error {
@@ -120,26 +158,13 @@ func (w *flusher) sync() error {
 		return err
 	}
 	w.mu.Lock()
-	w.open, w.bytes = w.open[:0], 0
+	clear(w.cells)
+	w.held, w.fresh = 0, 0
 	w.mu.Unlock()
 	if err := w.f.Sync(); err != nil {
 		return w.fail(err)
 	}
 	dropCached(w.f, 0, 0)
-	w.flying = w.flying[:0]
+	w.flying = nil
 	return nil
-}
-
-// merge sorts ranges and joins those with small gaps between, in place.
-func merge(ranges []Range) []Range {
-	slices.SortFunc(ranges, func(a, b Range) int { return cmp.Compare(a.Offset, b.Offset) })
-	out := ranges[:0]
-	for _, r := range ranges {
-		if last := len(out) - 1; last >= 0 && r.Offset-out[last].End() <= flushGap {
-			out[last].Length = max(out[last].End(), r.End()) - out[last].Offset
-			continue
-		}
-		out = append(out, r)
-	}
-	return out
 }
