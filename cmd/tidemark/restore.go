@@ -78,11 +78,10 @@ var errFileInTheWay = errors.New("is in the way")
 // fileInTheWay refuses to replace a file that is no image of the volume: one
 // that holds something and has another size.
 func fileInTheWay(target string, size int64) error {
-	fi, err := os.Stat(target)
-	if err != nil || !fi.Mode().IsRegular() || fi.Size() == 0 || fi.Size() == size {
-		return nil // whatever else is wrong with it, opening it tells
+	if fi, err := os.Stat(target); err == nil && fi.Mode().IsRegular() && fi.Size() != 0 && fi.Size() != size {
+		return fmt.Errorf("%s %w: it holds %s, and the volume has %s", target, errFileInTheWay, formatBytes(fi.Size()), formatBytes(size))
 	}
-	return fmt.Errorf("%s %w: it holds %s, and the volume has %s", target, errFileInTheWay, formatBytes(fi.Size()), formatBytes(size))
+	return nil // whatever else is wrong with it, opening it tells
 }
 
 // printRestore tells the result on standard output, or on standard error where
