@@ -66,6 +66,9 @@ func (r *Repository) CheckRecords(ctx context.Context, bad func(object string, e
 			return err
 		})
 	}
+	for _, lost := range r.damagedRecords() {
+		bad(lost.Object, lost)
+	}
 	check(configName, r.checkConfig)
 	for _, n := range r.decidedByObject() {
 		check(outcomeName(n), func(ctx context.Context) error { return r.checkOutcome(ctx, n) })

@@ -12,9 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tidemark-io/tidemark/chunkstore/index"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore"
-	"github.com/tidemark-io/tidemark/chunkstore/pack"
 	"github.com/tidemark-io/tidemark/chunkstore/seal"
 )
 
@@ -44,130 +42,6 @@ func (r *roster) Refresh(ctx context.Context) error {
 		return err
 	}
 	return r.refreshEpochs(ctx)
-}
-
-// refreshEpochs puts the newest epoch in force. Numbers count as read only when
-// it is: after an error the same epochs are read again.
-func (r *roster) refreshEpochs(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	next := r.epochs
-	var newest *EpochRecord
-	for ; ; next++ {
-		name := epochName(next)
-		data, err := objstore.ReadAll(ctx, r.store, name, maxRecordSize)
-		if errors.Is(err, objstore.ErrNotExist) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read %s: %w", name, err)
-		}
-		var e EpochRecord
-		if err := r.openRecord(name, data, &e); err != nil {
-			return err
-		}
-		if e.Epoch != next || r.epoch != nil && e.Watermark < r.epoch.Watermark || e.Catalogue == nil && e.Watermark > 0 {
-			return &seal.CorruptError{Object: name, Detail: fmt.Sprintf("epoch %d with watermark %d makes no sense here", e.Epoch, e.Watermark)}
-		}
-		newest = &e
-	}
-	if newest == nil {
-		return nil
-	}
-	if err := r.enterEpoch(ctx, newest); err != nil {
-		return err
-	}
-	r.epochs = next
-	return nil
-}
-
-// enterEpoch makes a collector's decision the one in force, all of it or, after
-// an error, nothing. r.mu is held.
-func (r *roster) enterEpoch(ctx context.Context, e *EpochRecord) error {
-	condemned := map[packKey]bool{}
-	for _, ref := range e.Condemned {
-		var c CondemnedRecord
-		if err := r.readRef(ctx, ref, &c); err != nil {
-			return err
-		}
-		for _, p := range c.Packs {
-			k, err := parsePackKey(p)
-			if err != nil {
-				return &seal.CorruptError{Object: ref.Name, Detail: err.Error()}
-			}
-			condemned[k] = true
-		}
-	}
-	lost := false
-	if e.Catalogue != nil {
-		var c CatalogueRecord
-		if err := r.readRef(ctx, *e.Catalogue, &c); err != nil {
-			return err
-		}
-		if err := c.check(e.Catalogue.Name, e); err != nil {
-			return err
-		}
-		lost = r.fold(&c)
-	}
-	r.epoch, r.condemned = e, condemned
-	r.onChange(lost)
-	return nil
-}
-
-// fold replaces the outcomes below the watermark by the catalogue's: one that
-// it does not have is void. It tells whether an index segment that was in force
-// no longer is. r.mu is held.
-func (r *roster) fold(c *CatalogueRecord) (segmentsLost bool) {
-	folded := make(map[uint64]*OutcomeRecord, len(c.Outcomes))
-	segments := map[string]bool{}
-	for i := range c.Outcomes {
-		folded[c.Outcomes[i].Session] = &c.Outcomes[i]
-		for _, s := range c.Outcomes[i].Segments {
-			segments[s.Name] = true
-		}
-	}
-	for n, o := range r.outcomes {
-		if n >= c.Watermark {
-			continue
-		}
-		for _, s := range o.Segments {
-			segmentsLost = segmentsLost || !segments[s.Name]
-		}
-		delete(r.outcomes, n)
-		if folded[n] == nil {
-			delete(r.learnt, n)
-		}
-	}
-	for _, o := range folded {
-		r.learn(o)
-	}
-	r.end, r.dirty = max(r.end, c.Watermark), true
-	return segmentsLost
-}
-
-// packKey is what tells one pack from all others: its name, decoded.
-type packKey struct {
-	session uint64
-	seq     uint32
-	hash    [32]byte
-}
-
-func keyOf(p *index.PackID) packKey { return packKey{p.Session, p.Seq, p.Hash} }
-
-func parsePackKey(name string) (k packKey, err error) {
-	k.session, k.seq, k.hash, err = pack.ParseName(name)
-	return k, err
-}
-
-func (r *vault) readRef(ctx context.Context, ref ObjectRef, v any) error {
-	data, err := objstore.ReadAll(ctx, r.store, ref.Name, ref.Size)
-	if err != nil {
-		return lost(ref.Name, 0, err)
-	}
-	if err := ref.check(data); err != nil {
-		return err
-	}
-	return r.openRecord(ref.Name, data, v)
 }
 
 // findEnd advances r.end to the first session number that does not exist. There
@@ -246,7 +120,8 @@ func (r *vault) existing(ctx context.Context, from uint64, width int) (int, erro
 }
 
 // readOutcomes asks for the outcome of every session that had none, and tells
-// whether one of them has one now.
+// whether one of them has one now. A session with a damaged one stays
+// undecided: nothing of it counts, and nothing of it may be collected.
 func (r *roster) readOutcomes(ctx context.Context) (news bool, err error) {
 	r.mu.Lock()
 	var undecided []uint64
@@ -256,6 +131,7 @@ func (r *roster) readOutcomes(ctx context.Context) (news bool, err error) {
 		}
 	}
 	r.mu.Unlock()
+	r.damage.drop(isOutcome)
 	var mu sync.Mutex
 	found := map[uint64]*OutcomeRecord{}
 	g, gctx := errgroup.WithContext(ctx)
@@ -263,6 +139,10 @@ func (r *roster) readOutcomes(ctx context.Context) (news bool, err error) {
 	for _, n := range undecided {
 		g.Go(func() error {
 			o, err := r.readOutcome(gctx, n)
+			if bad, ok := asDamage(outcomeName(n), err); ok {
+				r.damage.note(outcomeName(n), bad)
+				return nil
+			}
 			if err != nil || o == nil {
 				return err
 			}
@@ -337,13 +217,6 @@ func (r *roster) readOpen(ctx context.Context, n uint64) (*SessionRecord, error)
 	r.pins[n] = s
 	r.mu.Unlock()
 	return s, nil
-}
-
-func (r *roster) watermark() uint64 {
-	if r.epoch == nil {
-		return 0
-	}
-	return r.epoch.Watermark
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {

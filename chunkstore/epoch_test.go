@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -313,7 +314,18 @@ func TestSenselessEpochs(t *testing.T) {
 			initRepo(t, s)
 			r := openRepo(t, s, "")
 			tt.write(t, r)
-			wantCorrupt(t, r.Refresh(t.Context()), tt.object)
+			must(t, r.Refresh(t.Context())) // what is good can be read
+			wantDamaged(t, r, tt.object)
+			if strings.HasPrefix(tt.object, "sessions/") {
+				return
+			}
+			before := len(s.Objects())
+			_, err := r.Begin(t.Context(), SessionOptions{Volume: "v"})
+			wantCorrupt(t, err, tt.object)
+			wantCorrupt(t, r.PublishUsage(t.Context(), &UsageRecord{}), tt.object)
+			if n := len(s.Objects()); n > before+1 { // the list of usage
+				t.Errorf("%d objects were created", n-before)
+			}
 		})
 	}
 }

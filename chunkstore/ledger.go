@@ -3,6 +3,7 @@
 package chunkstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tidemark-io/tidemark/chunkstore/index"
 )
 
 // ledger binds the local index to what it was built from: it names every
@@ -23,6 +26,8 @@ type ledger struct {
 	*vault
 	dir string
 }
+
+func (r *roster) ledger() ledger { return ledger{r.vault, r.dir} }
 
 const (
 	ledgerFile  = "segments"
@@ -79,7 +84,13 @@ func (l ledger) add(names []string) error {
 	return replaceFile(l.dir, ledgerFile, data)
 }
 
-func (l ledger) clear() error {
+func (l ledger) indexDir() string { return filepath.Join(l.dir, "index") }
+
+// empty removes from the disk what is not to be used.
+func (l ledger) empty(ctx context.Context) error {
+	if err := index.RemoveCache(ctx, l.indexDir()); err != nil {
+		return err
+	}
 	return removeFile(filepath.Join(l.dir, ledgerFile))
 }
 

@@ -77,6 +77,8 @@ func (r *roster) loadOutcomes(ctx context.Context) error {
 	// next one then.
 	r.looks, r.learning = max(r.looks, 1)-1, len(list) > 0
 	r.mu.Unlock()
+	r.reading.Lock()
+	defer r.reading.Unlock()
 	if err := r.refreshEpochs(ctx); err != nil {
 		return err
 	}
@@ -178,10 +180,6 @@ func (r *packs) reconsider(lost bool) {
 	}
 }
 
-func (r *packs) indexDir() string { return filepath.Join(r.dir, "index") }
-
-func (r *packs) ledger() ledger { return ledger{r.vault, r.dir} }
-
 // Index is the local, memory-mapped index of all committed sessions, brought
 // up to date with what Refresh found. Only what is new is downloaded. It shows
 // condemned packs, too: readers may still need them.
@@ -237,10 +235,10 @@ func (r *packs) openIndex(ctx context.Context) (*index.Cache, error) {
 	}
 	trusted, err := r.trusted(ctx)
 	if err == nil && (stale || !trusted) {
-		err = r.emptyIndex(ctx)
+		err = errors.Join(r.ledger().empty(ctx), removeFile(r.outcomesFile()))
 	}
 	if err == nil {
-		c, err = index.OpenCache(r.indexDir(), r.keyring.Current().CacheKey())
+		c, err = index.OpenCache(r.ledger().indexDir(), r.keyring.Current().CacheKey())
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -248,7 +246,7 @@ func (r *packs) openIndex(ctx context.Context) (*index.Cache, error) {
 		r.stale = r.stale || stale
 		return nil, fmt.Errorf("open the local index: %w", err)
 	}
-	r.index = c
+	r.index, r.dirty = c, r.dirty || stale || !trusted
 	if r.stale { // while it was opened
 		r.retire()
 	}
@@ -286,20 +284,6 @@ func (r *packs) trusted(ctx context.Context) (bool, error) {
 		}
 	}
 	return true, nil
-}
-
-// emptyIndex removes from the disk what is not to be used.
-func (r *packs) emptyIndex(ctx context.Context) error {
-	if err := index.RemoveCache(ctx, r.indexDir()); err != nil {
-		return err
-	}
-	if err := errors.Join(r.ledger().clear(), removeFile(r.outcomesFile())); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	r.dirty = true
-	r.mu.Unlock()
-	return nil
 }
 
 // committedSegments lists the segments in force, in the order of sessions.

@@ -227,9 +227,7 @@ func (r *vault) decided(ctx context.Context, o *OutcomeRecord, failure error) er
 // collector that fenced the session may have removed its own outcome after the
 // epoch that says so, and only then could this one be created. It is void.
 func (r *roster) enter(ctx context.Context, o *OutcomeRecord) error {
-	r.reading.Lock()
-	defer r.reading.Unlock()
-	if err := r.refreshEpochs(ctx); err != nil {
+	if err := r.refreshToWrite(ctx); err != nil {
 		return fmt.Errorf("decide session %d: it may count or not: %w", o.Session, err)
 	}
 	r.mu.Lock()

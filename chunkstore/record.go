@@ -211,21 +211,6 @@ func lost(name string, off int64, err error) error {
 	return fmt.Errorf("read %s: %w", name, err)
 }
 
-// asDamage says whether an object is there and is not what it should be: whoever
-// can create objects can leave any bytes under a free name, a plausible header
-// of another key or version among them.
-func asDamage(name string, err error) (*seal.CorruptError, bool) {
-	if bad, ok := errors.AsType[*seal.CorruptError](err); ok {
-		return bad, true
-	}
-	for _, kind := range []error{seal.ErrUnknownKey, seal.ErrNewerVersion, objstore.ErrShort, objstore.ErrTooLarge} {
-		if errors.Is(err, kind) {
-			return &seal.CorruptError{Object: name, Detail: err.Error()}, true
-		}
-	}
-	return nil, false
-}
-
 func refOf(name string, data []byte) ObjectRef {
 	sum := blake3.Sum256(data)
 	return ObjectRef{Name: name, Digest: fmt.Sprintf("%x", sum), Size: int64(len(data))}

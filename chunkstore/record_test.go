@@ -143,8 +143,11 @@ func FuzzRecords(f *testing.F) {
 		_, _ = r.readOpen(t.Context(), 0)
 		catalogue, usage := raw("gc/catalogue/x"), raw("gc/usage/x")
 		condemned := raw("gc/condemned/x")
-		_ = r.enterEpoch(t.Context(), &EpochRecord{Condemned: []ObjectRef{condemned}})
-		_ = r.enterEpoch(t.Context(), &EpochRecord{Catalogue: &catalogue, Usage: &usage, Watermark: 5})
+		for _, e := range []*EpochRecord{{Condemned: []ObjectRef{condemned}}, {Catalogue: &catalogue, Usage: &usage, Watermark: 5}} {
+			if v, err := r.readView(t.Context(), e); err == nil {
+				r.enterEpoch(v)
+			}
+		}
 		_, _ = r.Usage(t.Context(), "v")
 		raw(epochName(0))
 		_ = r.Refresh(t.Context())

@@ -46,6 +46,7 @@ type vault struct {
 	configRaw []byte // as stored
 	keyring   *seal.Keyring
 	now       func() time.Time
+	damage    damageLog
 	proven    atomic.Bool // the store was seen to refuse a second creation
 }
 
@@ -70,6 +71,7 @@ type roster struct {
 	end       uint64                    // the first session number that did not exist
 	epochs    uint64                    // the first epoch number that did not exist
 	epoch     *EpochRecord              // newest in force; nil before the first
+	badEpochs []*seal.CorruptError      // damaged ones after it
 	condemned map[packKey]bool          // packs that writers must not use; replaced, never changed
 	dirty     bool                      // outcomes has news for the cache
 }
@@ -209,7 +211,7 @@ func (r *packs) Locate(ctx context.Context, id ChunkID) (index.Location, error) 
 		loc, ok, err = r.find(ctx, id, false)
 	}
 	if err == nil && !ok {
-		err = &MissingChunkError{ID: id}
+		err = &MissingChunkError{ID: id, Damaged: r.damagedRecords()}
 	}
 	return loc, err
 }
@@ -218,9 +220,24 @@ func (r *packs) Locate(ctx context.Context, id ChunkID) (index.Location, error) 
 const locationBytes = 256
 
 // MissingChunkError says that no committed index knows a chunk that a map names.
-type MissingChunkError struct{ ID ChunkID }
+type MissingChunkError struct {
+	ID      ChunkID
+	Damaged []*seal.CorruptError // records that could not be read: one may have told of it
+}
+
+// Unwrap gives the damage that may be the cause.
+func (e *MissingChunkError) Unwrap() []error {
+	out := make([]error, len(e.Damaged))
+	for i, bad := range e.Damaged {
+		out[i] = bad
+	}
+	return out
+}
 
 func (e *MissingChunkError) Error() string {
+	if len(e.Damaged) > 0 {
+		return fmt.Sprintf("chunk %s is in no index that can be found: %v", e.ID.Short(), e.Damaged[0])
+	}
 	return fmt.Sprintf("chunk %s is in no index: the repository is damaged", e.ID.Short())
 }
 

@@ -32,6 +32,9 @@ func (r *Repository) Resolve(ctx context.Context, spec string) (*Point, error) {
 		return nil, err
 	}
 	m, err := resolve(metas, spec)
+	if bad := r.damagedRecords(); errors.Is(err, ErrNoPoint) && len(bad) > 0 {
+		return nil, fmt.Errorf("%w; it may be among those that can't be found: %w", err, bad[0])
+	}
 	if err != nil {
 		return nil, err
 	}

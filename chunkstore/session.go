@@ -92,6 +92,11 @@ func (r *Repository) Begin(ctx context.Context, opt SessionOptions) (*Session, e
 	if err := opt.check(); err != nil {
 		return nil, err
 	}
+	if r.writable() != nil { // looked at again before anything is created
+		if err := r.refreshToWrite(ctx); err != nil {
+			return nil, fmt.Errorf("begin session: %w", err)
+		}
+	}
 	if err := r.proveCreateOnce(ctx); err != nil {
 		return nil, err
 	}
@@ -113,7 +118,7 @@ func (r *Repository) Begin(ctx context.Context, opt SessionOptions) (*Session, e
 			return nil, fmt.Errorf("begin session: %w", err)
 		}
 		put += n
-		if err := r.Refresh(ctx); err != nil {
+		if err := errors.Join(r.Refresh(ctx), r.writable()); err != nil {
 			return nil, err
 		}
 		r.mu.Lock()
@@ -179,10 +184,14 @@ func (r *roster) createOpen(ctx context.Context, rec *SessionRecord) (int64, err
 		won := err == nil
 		if errors.Is(err, objstore.ErrExists) {
 			// What is refused must be there to be read, or the store lies and this
-			// would go on for ever; and it may be our own, if the answer was lost.
+			// would go on for ever; and it may be our own, if the answer was lost. A
+			// damaged one is somebody's.
 			var there *SessionRecord
 			there, err = r.readOpen(ctx, rec.Session)
 			won = err == nil && there.Nonce == rec.Nonce
+			if _, bad := asDamage(name, err); bad {
+				err = nil
+			}
 		}
 		if err != nil {
 			return 0, err
@@ -203,7 +212,7 @@ func (r *Repository) Resume(ctx context.Context, number uint64, nonce string, op
 	if err := r.proveCreateOnce(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.Refresh(ctx); err != nil {
+	if err := errors.Join(r.Refresh(ctx), r.writable()); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
@@ -328,13 +337,14 @@ func (r *roster) extendedBefore(ctx context.Context, base PointRef, number uint6
 			continue // void: it can never count
 		}
 		rec, err := r.readOpen(ctx, n)
-		missing := errors.Is(err, objstore.ErrNotExist)
-		if err != nil && !missing {
+		_, unknown := asDamage(sessionName(n), err)
+		unknown = unknown || errors.Is(err, objstore.ErrNotExist)
+		if err != nil && !unknown {
 			return false, err
 		}
-		// One that should be there and is not may have had this base: a branch
-		// too many costs little.
-		if missing || rec.Base != nil && rec.Base.ID == base.ID {
+		// One that is damaged, or should be there and is not, may have had this
+		// base: a branch too many costs little.
+		if unknown || rec.Base != nil && rec.Base.ID == base.ID {
 			return true, nil
 		}
 	}

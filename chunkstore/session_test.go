@@ -132,10 +132,25 @@ func TestForgedSession(t *testing.T) {
 	r := openRepo(t, s, "")
 	put(t, s, sessionName(0), "not sealed")
 	put(t, s, outcomeName(0), "not sealed")
-	_, err := r.Begin(t.Context(), SessionOptions{Volume: "v"})
-	wantCorrupt(t, err, outcomeName(0))
-	_, err = tryOpen(t.Context(), s, "")
-	wantCorrupt(t, err, outcomeName(0))
+	data := noise(1, testChunk)
+	p := backup{repo: r, volume: "v", data: data}.must(t)
+	if p.Session != 1 {
+		t.Errorf("the session has number %d, want 1", p.Session)
+	}
+	wantDamaged(t, r, outcomeName(0))
+	history{p.ID: data}.check(t, s)
+	wantDamaged(t, openRepo(t, s, ""), outcomeName(0))
+}
+
+// wantDamaged asks for exactly one object to be reported.
+func wantDamaged(t testing.TB, r *Repository, object string) {
+	t.Helper()
+	all := r.Damaged()
+	if len(all) != 1 {
+		t.Errorf("damaged: %v, want %s alone", all, object)
+		return
+	}
+	wantCorrupt(t, all[0], object)
 }
 
 // fence ends a session as a collector does.

@@ -68,7 +68,7 @@ func (r *roster) PublishUsage(ctx context.Context, u *UsageRecord) error {
 	}
 	ref := refOf(name, data)
 	for {
-		if err := r.refreshEpochs(ctx); err != nil {
+		if err := r.refreshToWrite(ctx); err != nil {
 			return err
 		}
 		e := r.nextEpoch()
@@ -81,7 +81,7 @@ func (r *roster) PublishUsage(ctx context.Context, u *UsageRecord) error {
 		if err != nil && !errors.Is(err, objstore.ErrExists) {
 			return fmt.Errorf("store epoch: %w", err)
 		}
-		if rerr := r.refreshEpochs(ctx); rerr != nil || err == nil {
+		if rerr := r.refreshToWrite(ctx); rerr != nil || err == nil {
 			return rerr
 		}
 		// Another collector was faster: build on its epoch. One that can't be read
@@ -90,6 +90,16 @@ func (r *roster) PublishUsage(ctx context.Context, u *UsageRecord) error {
 			return fmt.Errorf("store epoch %d: %w, and can't be read", e.Epoch, err)
 		}
 	}
+}
+
+// refreshToWrite puts the newest epoch in force and refuses a damaged one.
+func (r *roster) refreshToWrite(ctx context.Context) error {
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	if err := r.refreshEpochs(ctx); err != nil {
+		return err
+	}
+	return r.writable()
 }
 
 // nextEpoch is an epoch that leaves in force what is.
