@@ -111,6 +111,7 @@ func (s *Source) openDirect() error {
 		return err
 	}
 	s.direct = f
+	expectScatter(f) // some file systems (btrfs, compressed) serve these reads through the cache, and read ahead
 	mine, err := f.Stat()
 	if err != nil {
 		return err
