@@ -23,8 +23,6 @@ const (
 	configName    = "config"
 	proofName     = "probe/once" // see proveCreateOnce
 	maxConfigSize = 64 << 10
-	maxSlotSize   = 64 << 10
-	maxSlots      = 256
 )
 
 // Errors of opening a repository. A caller tells the user; none is retryable.

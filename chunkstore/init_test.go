@@ -231,7 +231,9 @@ func TestOpenRefuses(t *testing.T) {
 			s.Tamper(configName, func([]byte) []byte { return []byte("hello") })
 		}, corrupt: configName},
 		{name: "no slot", change: func(t *testing.T, s *mem.Store) { del(t, s, slotName(0)) }, corrupt: slotName(0)},
-		{name: "only slot removed", change: func(t *testing.T, s *mem.Store) { put(t, s, slotRemovedName(0), "") }, want: seal.ErrWrongPassphrase},
+		{name: "only slot removed", change: func(t *testing.T, s *mem.Store) {
+			putRecord(t, openRepo(t, s, ""), slotRemovedName(0), RemovedRecord{Slot: 0})
+		}, want: seal.ErrWrongPassphrase},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -287,15 +286,6 @@ func (r *Repository) Points(ctx context.Context, volume string) ([]*Point, error
 	return slices.DeleteFunc(out, func(p *Point) bool { return p == nil }), errors.Join(errs...)
 }
 
-// Retained is Metas without the forgotten points.
-func (r *roster) Retained(ctx context.Context, volume string) ([]PointMeta, error) {
-	gone, err := r.tombstones(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(r.Metas(volume), func(m PointMeta) bool { return gone[m.ID] }), nil
-}
-
 // Latest is the newest retained point of a volume, or nil.
 func (r *Repository) Latest(ctx context.Context, volume string) (*Point, error) {
 	metas, err := r.Retained(ctx, volume)
@@ -303,23 +293,6 @@ func (r *Repository) Latest(ctx context.Context, volume string) (*Point, error) 
 		return nil, err
 	}
 	return r.ReadPoint(ctx, metas[len(metas)-1])
-}
-
-// tombstones lists forgotten points. A list may lag, so a point may appear for
-// a while after it was forgotten; what must be sure asks Forgotten by name.
-func (r *vault) tombstones(ctx context.Context) (map[string]bool, error) {
-	gone := map[string]bool{}
-	prefix := forgottenName("")
-	err := r.store.List(ctx, prefix, func(i objstore.Info) error {
-		if id, ok := strings.CutPrefix(i.Name, prefix); ok {
-			gone[id] = true
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list forgotten points: %w", err)
-	}
-	return gone, nil
 }
 
 // ReadPoint reads one point and checks it against its session's outcome.
@@ -343,20 +316,6 @@ func (r *Repository) ReadPoint(ctx context.Context, m PointMeta) (*Point, error)
 		return nil, &seal.CorruptError{Object: m.Name, Detail: err.Error()}
 	}
 	return &p, nil
-}
-
-// Forget writes a point's tombstone.
-func (r *Repository) Forget(ctx context.Context, p PointRef, reason string) error {
-	name := forgottenName(p.ID)
-	data, err := r.sealRecord(name, TombstoneRecord{Point: p, Reason: reason, Created: r.now().UTC()})
-	if err != nil {
-		return err
-	}
-	err = r.store.Put(ctx, name, objstore.Body{data})
-	if errors.Is(err, objstore.ErrExists) {
-		return nil
-	}
-	return err
 }
 
 func hexDigest(d [32]byte) string { return hex.EncodeToString(d[:]) }

@@ -47,6 +47,7 @@ type vault struct {
 	keyring   *seal.Keyring
 	now       func() time.Time
 	damage    damageLog
+	buried    sync.Map    // ids of points whose tombstones were read
 	proven    atomic.Bool // the store was seen to refuse a second creation
 }
 
@@ -102,8 +103,8 @@ func Open(ctx context.Context, store objstore.Store, passphrase []byte, opt Open
 	if err != nil {
 		return nil, err
 	}
-	keyring, err := openSlots(ctx, store, passphrase, data)
-	if err != nil {
+	v := &vault{store: meter.Wrap(store), config: config, configRaw: data, now: clock(opt.Now)}
+	if err := v.unlock(ctx, store, passphrase); err != nil {
 		return nil, err
 	}
 	if opt.NodeBytes == 0 {
@@ -112,7 +113,6 @@ func Open(ctx context.Context, store objstore.Store, passphrase []byte, opt Open
 	if opt.RangeBytes == 0 {
 		opt.RangeBytes = 128 << 10
 	}
-	v := &vault{store: meter.Wrap(store), config: config, configRaw: data, keyring: keyring, now: clock(opt.Now)}
 	dir, private, err := cacheDir(opt.CacheDir, config.ID)
 	if err != nil {
 		return nil, err
@@ -128,38 +128,6 @@ func Open(ctx context.Context, store objstore.Store, passphrase []byte, opt Open
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
-}
-
-// openSlots tries the passphrase on every slot that is there and not removed.
-func openSlots(ctx context.Context, store objstore.Store, passphrase, config []byte) (*seal.Keyring, error) {
-	last := seal.ErrWrongPassphrase
-	for n := range maxSlots {
-		slot, err := objstore.ReadAll(ctx, store, slotName(n), maxSlotSize)
-		_, gone := store.Stat(ctx, slotRemovedName(n))
-		if gone != nil && !errors.Is(gone, objstore.ErrNotExist) {
-			return nil, fmt.Errorf("read key slot %d: %w", n, gone)
-		}
-		if gone == nil {
-			continue // removed; its number stays taken
-		}
-		if errors.Is(err, objstore.ErrNotExist) {
-			if n == 0 {
-				return nil, &seal.CorruptError{Object: slotName(0), Detail: "is missing: the repository was never finished or lost its keys; `tidemark init` finishes an empty one"}
-			}
-			return nil, last
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read key slot %d: %w", n, err)
-		}
-		keyring, err := seal.OpenSlot(slot, passphrase, config)
-		if err == nil {
-			return keyring, nil
-		}
-		if !errors.Is(err, seal.ErrWrongPassphrase) {
-			last = fmt.Errorf("key slot %d: %w", n, err)
-		}
-	}
-	return nil, last
 }
 
 // cacheDir finds a repository's folder in the cache, or makes a private one.

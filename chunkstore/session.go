@@ -291,31 +291,21 @@ func (s *Session) adopt(known Packs) error {
 }
 
 // checkBase looks for the base's tombstone and for another session that
-// extends the same base, which makes this one a branch of its line.
+// extends the same base, which makes this one a branch of its line. A tombstone
+// that does not open may have been a true one, upon which a collector acted: a
+// forged one costs a full backup, to build on a forgotten point costs the new one.
 func (s *Session) checkBase(ctx context.Context) error {
 	base := s.rec.Base
 	if base == nil {
 		return nil
 	}
-	gone, err := s.repo.Forgotten(ctx, base.ID)
+	there, _, err := s.repo.tombstone(ctx, base.ID)
 	if err != nil {
 		return err
 	}
-	s.BaseForgotten = gone
+	s.BaseForgotten = there
 	s.Branched, err = s.repo.extendedBefore(ctx, *base, s.rec.Session)
 	return err
-}
-
-// Forgotten tells whether a point has a tombstone.
-func (r *vault) Forgotten(ctx context.Context, id string) (bool, error) {
-	_, err := r.store.Stat(ctx, forgottenName(id))
-	if errors.Is(err, objstore.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("look for the tombstone of point %.8s: %w", id, err)
-	}
-	return true, nil
 }
 
 // extendedBefore tells whether a session below number, that counts or may

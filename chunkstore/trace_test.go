@@ -114,11 +114,11 @@ func TestTrace(t *testing.T) {
 		return first, last
 	}
 	open, _ := at("put sessions/0000000001/open")
-	_, tombstone := at("stat gc/forgotten/")
+	_, tombstone := at("get gc/forgotten/")
 	_, epoch := at("get gc/epochs/")
 	begun, _ := at("— begun")
 	for i := range begun {
-		if strings.HasPrefix(lines[i], "stat gc/forgotten/") && i < open {
+		if strings.HasPrefix(lines[i], "get gc/forgotten/") && i < open {
 			t.Error("C3: the tombstone is read before the session is there")
 		}
 	}

@@ -35,7 +35,8 @@ const (
 	maxSlot        = 1 << 20 // bytes
 	maxMasters     = 1024
 	maxKDFTime     = 32
-	maxKDFMemory   = 1 << 20 // KiB
+	maxKDFMemory   = 256 << 10 // KiB
+	maxKDFWork     = 2 << 20   // KiB · passes: seconds, on a slow machine with one thread
 	maxKDFThreads  = 64
 	minSalt        = 16
 	maxSalt        = 64
@@ -137,6 +138,16 @@ func OpenSlot(slot, passphrase, config []byte) (*Keyring, error) {
 	return p.keyring()
 }
 
+// SlotWork is what it costs to try a passphrase on a slot: KiB of memory times
+// passes over it. It is 0 for one that OpenSlot refuses before it tries.
+func SlotWork(slot []byte) uint64 {
+	s, _, err := parseSlot(slot)
+	if err != nil {
+		return 0
+	}
+	return uint64(s.KDF.Time) * uint64(s.KDF.MemoryKiB)
+}
+
 // parseSlot checks everything that needs no passphrase. It comes before the
 // passphrase is stretched, so that damage costs nothing to find.
 func parseSlot(slot []byte) (*slotFile, []byte, error) {
@@ -198,6 +209,8 @@ func (k *slotKDF) check() error {
 		return fmt.Errorf("key derivation: %d threads, want 1 to %d", k.Threads, maxKDFThreads)
 	case k.MemoryKiB < 8*uint32(k.Threads) || k.MemoryKiB > maxKDFMemory:
 		return fmt.Errorf("key derivation: %d KiB of memory, want %d to %d", k.MemoryKiB, 8*uint32(k.Threads), maxKDFMemory)
+	case uint64(k.Time)*uint64(k.MemoryKiB) > maxKDFWork:
+		return fmt.Errorf("key derivation: %d passes over %d KiB, want at most %d in all", k.Time, k.MemoryKiB, maxKDFWork)
 	case len(k.Salt) < minSalt || len(k.Salt) > maxSalt:
 		return fmt.Errorf("key derivation: salt of %d bytes, want %d to %d", len(k.Salt), minSalt, maxSalt)
 	}

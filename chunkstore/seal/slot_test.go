@@ -133,6 +133,7 @@ func TestForgedSlot(t *testing.T) {
 		"time":          func(s *slotFile) { s.KDF.Time = maxKDFTime + 1 },
 		"no time":       func(s *slotFile) { s.KDF.Time = 0 },
 		"memory":        func(s *slotFile) { s.KDF.MemoryKiB = maxKDFMemory + 1 },
+		"work":          func(s *slotFile) { s.KDF.Time, s.KDF.MemoryKiB = maxKDFWork/maxKDFMemory+1, maxKDFMemory },
 		"little memory": func(s *slotFile) { s.KDF.MemoryKiB = 7 },
 		"threads":       func(s *slotFile) { s.KDF.Threads, s.KDF.MemoryKiB = maxKDFThreads+1, maxKDFMemory },
 		"no threads":    func(s *slotFile) { s.KDF.Threads = 0 },
@@ -143,8 +144,12 @@ func TestForgedSlot(t *testing.T) {
 	}
 	for name, edit := range hostile {
 		t.Run(name, func(t *testing.T) {
-			_, err := OpenSlot(forge(edit), testPass, testConfig)
+			forged := forge(edit)
+			_, err := OpenSlot(forged, testPass, testConfig)
 			wantCorrupt(t, err, slotObject)
+			if w := SlotWork(forged); w != 0 {
+				t.Errorf("it is said to cost %d", w)
+			}
 		})
 	}
 	subtle := map[string]func(*slotFile){
@@ -183,6 +188,9 @@ func TestDefaultKDF(t *testing.T) {
 	s, _, err := parseSlot(slot)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if w := SlotWork(slot); w != 3*64<<10 {
+		t.Errorf("it costs %d KiB · passes", w)
 	}
 	if got := (KDF{s.KDF.Time, s.KDF.MemoryKiB, s.KDF.Threads}); got != DefaultKDF {
 		t.Errorf("the zero KDF stands for %+v", got)
