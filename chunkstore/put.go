@@ -67,7 +67,8 @@ func newTools(keys *seal.Keys, domain string) *tools {
 
 // Put names the chunk and stores it unless it is known. It returns before the
 // chunk is durable; Commit waits for that. Patch chunks do not consult the
-// repository's index: random pages never match (DESIGN 4.1).
+// repository's index: random pages never match (DESIGN 4.1). After an error
+// the session can't commit: a chunk may be missing.
 func (s *Session) Put(ctx context.Context, c Chunk) (id chunk.ID, isNew bool, err error) {
 	t := s.tools.Get().(*tools)
 	defer s.tools.Put(t)
@@ -77,11 +78,11 @@ func (s *Session) Put(ctx context.Context, c Chunk) (id chunk.ID, isNew bool, er
 	}
 	if c.Class != chunk.Patch {
 		if _, known, err := s.repo.find(ctx, id, true); err != nil || known {
-			return id, false, err
+			return id, false, s.fail(err)
 		}
 	}
 	if _, state, err := s.fresh.Claim(id); err != nil || state != index.New {
-		return id, false, err
+		return id, false, s.fail(err)
 	}
 	if c.Class != chunk.Map {
 		s.newChunks.Add(1)

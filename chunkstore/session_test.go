@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/tidemark-io/tidemark/chunkstore/index"
+	"github.com/tidemark-io/tidemark/chunkstore/chunk"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore"
 	"github.com/tidemark-io/tidemark/chunkstore/objstore/mem"
 )
@@ -366,6 +367,29 @@ func TestFailedHookFailsSession(t *testing.T) {
 		t.Errorf("%v, want %v", err, refused)
 	}
 	history{}.check(t, s)
+}
+
+// A chunk that could not be looked up is not stored: a caller that goes on all
+// the same can't commit.
+func TestFailedLookupFailsSession(t *testing.T) {
+	s := mem.New()
+	initRepo(t, s)
+	backup{repo: openRepo(t, s, ""), volume: "v", data: noise(1, testChunk)}.must(t)
+	r := openRepo(t, wrapFault(t, s, "get index/* nth=2 error=unreachable"), "")
+	session, err := r.Begin(t.Context(), SessionOptions{Volume: "v", Budget: Budget{PackBytes: 1 << 20}})
+	must(t, err)
+	defer session.Close()
+	r.mu.Lock()
+	r.retire() // so that the next lookup reads segments again
+	r.mu.Unlock()
+	_, _, perr := session.Put(t.Context(), Chunk{Class: chunk.Base, Plain: noise(2, testChunk)})
+	if perr == nil {
+		t.Fatal("the lookup did not fail: this test shows nothing")
+	}
+	err = session.Commit(t.Context(), &Point{ID: session.Nonce(), Volume: "v", Line: "l"})
+	if !errors.Is(err, objstore.ErrUnreachable) {
+		t.Errorf("commit: %v, want that of the lookup", err)
+	}
 }
 
 func TestCancelledSessionEnds(t *testing.T) {
