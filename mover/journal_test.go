@@ -165,7 +165,7 @@ func TestDamagedJournal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 20 {
+		for range 8 {
 			at := rapid.IntRange(0, len(whole)-1).Draw(t, "at")
 			damageJournal(t, path, whole, want, at, 1<<rapid.IntRange(0, 7).Draw(t, "bit"))
 		}
