@@ -154,6 +154,9 @@ func (b *backup) open(ctx context.Context) (err error) {
 		return err
 	}
 	b.size = b.source.Size()
+	if by := b.source.Writer(); by != "" {
+		b.warn(fmt.Sprintf("the source is %s: unless that is frozen, the point mixes what was there at different moments; back up a snapshot", by))
+	}
 	maxChunk := max(b.cutParams.Max, patchBytes)
 	if b.plan, err = planMemory(b.opt.Memory, maxChunk); err != nil {
 		return err

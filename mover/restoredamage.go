@@ -39,6 +39,7 @@ func (e *DamageError) Error() string {
 		}
 		fmt.Fprintf(&b, "%d+%d", r.Offset, r.Length)
 	}
+	b.WriteString("; the restore stopped at the first such object, so the target is incomplete beyond that")
 	return b.String()
 }
 

@@ -207,7 +207,11 @@ func writeBackup(w io.Writer, r *mover.Report) {
 		row("resumed", "%s", r.Resumed)
 	}
 	row("changed", "%-12s %s of the volume", formatBytes(r.ChangedBytes), share(r.ChangedBytes, r.VolumeBytes))
-	row("read", "%-12s %s changed%s", formatBytes(r.ReadBytes), times(r.ReadBytes, r.ChangedBytes), ifAny(r.AuditBytes, ", and %s to check the list of changes"))
+	checked := "the list of changes"
+	if r.Resumed != "" {
+		checked = "what was done before"
+	}
+	row("read", "%-12s %s changed%s", formatBytes(r.ReadBytes), times(r.ReadBytes, r.ChangedBytes), ifAny(r.AuditBytes, ", and %s to check "+checked))
 	row("shipped", "%-12s %s changed, of it %s metadata%s", formatBytes(r.ShippedBytes), times(r.ShippedBytes, r.ChangedBytes),
 		formatBytes(r.MetadataBytes), ifAny(r.MovedBytes, "; %s moved so that packs can go"))
 	row("new", "%-12s in %d of %s", formatBytes(r.NewBytes), r.NewChunks, counted(r.Chunks, "chunk"))
