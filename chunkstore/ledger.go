@@ -27,8 +27,6 @@ type ledger struct {
 	dir string
 }
 
-func (r *roster) ledger() ledger { return ledger{r.vault, r.dir} }
-
 const (
 	ledgerFile  = "segments"
 	ledgerCache = "cache/segments" // what it is sealed as
@@ -56,12 +54,12 @@ func (l ledger) read() map[string]bool {
 }
 
 // add makes names part of the ledger, beside other processes that do the same.
-func (l ledger) add(names []string) error {
+func (l ledger) add(names []string) (err error) {
 	lock, err := os.OpenFile(filepath.Join(l.dir, ledgerFile+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("lock the local index's ledger: %w", err)
 	}
-	defer lock.Close() // which unlocks
+	defer func() { err = errors.Join(err, lock.Close()) }() // which unlocks
 	// Held only while a small file is rewritten, so waiting needs no context.
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("lock the local index's ledger: %w", err)

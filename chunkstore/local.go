@@ -235,10 +235,10 @@ func (r *packs) openIndex(ctx context.Context) (*index.Cache, error) {
 	}
 	trusted, err := r.trusted(ctx)
 	if err == nil && (stale || !trusted) {
-		err = errors.Join(r.ledger().empty(ctx), removeFile(r.outcomesFile()))
+		err = errors.Join(r.ledger.empty(ctx), removeFile(r.outcomesFile()))
 	}
 	if err == nil {
-		c, err = index.OpenCache(r.ledger().indexDir(), r.keyring.Current().CacheKey())
+		c, err = index.OpenCache(r.ledger.indexDir(), r.keyring.Current().CacheKey())
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -257,7 +257,7 @@ func (r *packs) openIndex(ctx context.Context) (*index.Cache, error) {
 // segment of a session that this process has not seen decided may have been
 // added by another, so the store is asked.
 func (r *packs) trusted(ctx context.Context) (bool, error) {
-	names := r.ledger().read()
+	names := r.ledger.read()
 	if names == nil {
 		return false, nil
 	}
@@ -266,7 +266,7 @@ func (r *packs) trusted(ctx context.Context) (bool, error) {
 	}
 	for name := range names {
 		var n uint64
-		if _, err := fmt.Sscanf(name, "index/%d/", &n); err != nil {
+		if read, _ := fmt.Sscanf(name, "index/%d/", &n); read != 1 {
 			return false, nil
 		}
 		r.mu.Lock()
@@ -277,7 +277,7 @@ func (r *packs) trusted(ctx context.Context) (bool, error) {
 		}
 		o, err := r.readOutcome(ctx, n)
 		if _, bad := asDamage(outcomeName(n), err); bad {
-			return false, nil
+			o, err = nil, nil
 		}
 		if err != nil || o == nil || !o.names(name) {
 			return false, err
@@ -287,7 +287,7 @@ func (r *packs) trusted(ctx context.Context) (bool, error) {
 }
 
 // committedSegments lists the segments in force, in the order of sessions.
-func (r *roster) committedSegments() (out []Segment) {
+func (r *packs) committedSegments() (out []Segment) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, n := range sortedKeys(r.outcomes) {
@@ -304,7 +304,7 @@ func (r *packs) addSegments(ctx context.Context, c *index.Cache, segments []Segm
 	if len(segments) == 0 {
 		return nil
 	}
-	if err := errors.Join(r.saveOutcomes(), r.ledger().add(names)); err != nil {
+	if err := errors.Join(r.saveOutcomes(), r.ledger.add(names)); err != nil {
 		return err
 	}
 	for _, s := range segments {
@@ -316,7 +316,7 @@ func (r *packs) addSegments(ctx context.Context, c *index.Cache, segments []Segm
 			return fmt.Errorf("add %s to the local index: %w", s.Name, err)
 		}
 	}
-	return r.ledger().add(names)
+	return r.ledger.add(names)
 }
 
 // find looks a chunk up in the index as it is, and builds a damaged one again.

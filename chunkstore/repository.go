@@ -81,6 +81,7 @@ type roster struct {
 type packs struct {
 	*roster
 	opt         OpenOptions
+	ledger      ledger       // what the index may hold
 	building    sync.Mutex   // held while the index is brought up to date; comes before mu
 	index       *index.Cache // nil until it is asked for; guarded by mu, as are the next two
 	retired     []*index.Cache
@@ -118,7 +119,7 @@ func Open(ctx context.Context, store objstore.Store, passphrase []byte, opt Open
 		return nil, err
 	}
 	ro := &roster{vault: v, dir: dir, outcomes: map[uint64]*OutcomeRecord{}, learnt: map[uint64]uint64{}, pins: map[uint64]*SessionRecord{}}
-	r := &Repository{packs: &packs{roster: ro, opt: opt, meta: newMetaCache(opt.NodeBytes)}, private: private}
+	r := &Repository{packs: &packs{roster: ro, opt: opt, ledger: ledger{v, dir}, meta: newMetaCache(opt.NodeBytes)}, private: private}
 	ro.onChange = r.reconsider
 	err = r.loadOutcomes(ctx)
 	if err == nil {

@@ -4,6 +4,7 @@ package chunkstore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -311,5 +312,44 @@ func TestOlderHandleKeepsNewerCache(t *testing.T) {
 	c := openRepo(t, s, dir)
 	if list := c.readOutcomesFile(); len(list) != 2 {
 		t.Errorf("%d outcomes are cached, want 2", len(list))
+	}
+}
+
+// While one goroutine waits for the store's news, others look chunks up.
+func TestLookupsDoNotWaitForNews(t *testing.T) {
+	s := mem.New()
+	initRepo(t, s)
+	data := noise(1, testChunk)
+	backup{repo: openRepo(t, s, ""), volume: "v", data: data}.must(t)
+	rec := &recorder{Store: s}
+	r := openRepo(t, rec, "")
+	_, err := r.Index(t.Context())
+	must(t, err)
+	backup{repo: openRepo(t, s, ""), volume: "v", data: noise(2, testChunk)}.must(t)
+	news := func() error {
+		_, err := r.Index(t.Context())
+		return errors.Join(r.Refresh(t.Context()), err)
+	}
+	for _, slow := range []string{epochName(0), outcomeName(1), "index/"} {
+		waiting, goOn, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		var once sync.Once
+		rec.hook = func(_, name string) {
+			if strings.HasPrefix(name, slow) {
+				once.Do(func() { close(waiting); <-goOn })
+			}
+		}
+		go func() { done <- news() }()
+		<-waiting
+		if _, known, err := r.find(t.Context(), idOf(r, data), true); !known || err != nil {
+			t.Errorf("while %s is read: %v, %v", slow, known, err)
+		}
+		close(goOn)
+		must(t, <-done)
+		r.mu.Lock() // so that the next round has the same to read
+		if slow == epochName(0) {
+			delete(r.outcomes, 1)
+			delete(r.learnt, 1)
+		}
+		r.mu.Unlock()
 	}
 }
