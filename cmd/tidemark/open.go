@@ -92,7 +92,11 @@ func (a *app) withStore(ctx context.Context, store objstore.Store, pass []byte, 
 		return err
 	}
 	defer func() { err = errors.Join(err, repo.Close()) }()
-	return fn(repo)
+	err = fn(repo)
+	for _, d := range repo.Damaged() { // what it had to go on without
+		a.note("warning: %s", sentence(d))
+	}
+	return err
 }
 
 // cache is the folder of the local cache.

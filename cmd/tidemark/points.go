@@ -64,6 +64,7 @@ func pointsCommand(a *app) *cobra.Command {
 
 func (a *app) points(ctx context.Context, repo *chunkstore.Repository, volume string) error {
 	points, damage := repo.Points(ctx, volume)
+	damage = errors.Join(damage, errors.Join(repo.Damaged()...)) // an outcome may have named more
 	if damage != nil && len(points) == 0 {
 		return damage
 	}
