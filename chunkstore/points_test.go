@@ -5,6 +5,7 @@ package chunkstore
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/tidemark-io/tidemark/chunkstore/objstore/mem"
@@ -34,5 +35,38 @@ func TestPointsOfADamagedRepository(t *testing.T) {
 	}
 	if len(points) != 2 || points[0].ID != metas[0].ID || points[1].ID != metas[2].ID {
 		t.Fatalf("listed %d points, want the two that are whole", len(points))
+	}
+}
+
+// TestNoPointRestsOnALostPack: what is found in the index is looked for in the
+// store before a point relies on it.
+func TestNoPointRestsOnALostPack(t *testing.T) {
+	for _, how := range []string{"lost", "cut"} {
+		t.Run(how, func(t *testing.T) {
+			store := mem.New()
+			initRepo(t, store)
+			repo := openRepo(t, store, t.TempDir())
+			b := backup{repo: repo, volume: "v", data: bytes.Repeat([]byte("page"), testChunk)}
+			if _, err := b.run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			var name string
+			for _, o := range store.Objects() {
+				if name == "" && strings.HasPrefix(o, "packs/") { // the data; the map's comes after
+					name = o
+				}
+			}
+			if how == "cut" {
+				store.Tamper(name, func(data []byte) []byte { return data[:len(data)-1] })
+			} else if err := store.Delete(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+			b.volume = "w"
+			_, err := b.run(t.Context())
+			var damage *seal.CorruptError
+			if !errors.As(err, &damage) || damage.Object != name || len(repo.Metas("w")) != 0 {
+				t.Fatalf("a point rests on the pack: %v", err)
+			}
+		})
 	}
 }

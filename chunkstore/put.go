@@ -77,7 +77,11 @@ func (s *Session) Put(ctx context.Context, c Chunk) (id chunk.ID, isNew bool, er
 		s.chunks.Add(1)
 	}
 	if c.Class != chunk.Patch {
-		if _, known, err := s.repo.find(ctx, id, true); err != nil || known {
+		loc, known, err := s.repo.find(ctx, id, true)
+		if err == nil && known {
+			err = s.present(ctx, loc.Pack)
+		}
+		if err != nil || known {
 			return id, false, s.fail(err)
 		}
 	}
@@ -101,6 +105,26 @@ func (s *Session) Put(ctx context.Context, c Chunk) (id chunk.ID, isNew bool, er
 		return id, false, s.fail(err)
 	}
 	return id, true, nil
+}
+
+// present proves, once per session and pack, that a pack which the session's
+// point is going to rest on is still in the store: nobody may learn at the
+// restore that it was lost before the backup.
+func (s *Session) present(ctx context.Context, p index.PackID) error {
+	if _, ok := s.seen.Load(p.Hash); ok {
+		return nil
+	}
+	info, err := s.repo.store.Stat(ctx, p.Name())
+	switch {
+	case errors.Is(err, objstore.ErrNotExist):
+		return &seal.CorruptError{Object: p.Name(), Detail: "is gone from the store, and it holds chunks that this volume has, too"}
+	case err != nil:
+		return fmt.Errorf("look for pack %s: %w", p.Name(), err)
+	case info.Size != int64(p.Size):
+		return &seal.CorruptError{Object: p.Name(), Detail: fmt.Sprintf("has %d bytes, its index says %d", info.Size, p.Size)}
+	}
+	s.seen.Store(p.Hash, struct{}{})
+	return nil
 }
 
 // reserve finds room in the class's open pack, sending a full one on its way.
