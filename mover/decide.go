@@ -57,47 +57,58 @@ type verdict struct {
 	refused string
 }
 
-// decide is pure: first match wins.
+// decide is pure: a base that can't serve makes the backup a full one, a claim
+// that can't serve makes it compare.
 func decide(f facts) verdict {
-	refuse := func(why string) verdict {
-		v := verdict{mode: modeCompare, source: SourceFingerprint, reason: why}
+	v := verdict{mode: modeFull, source: SourceFull, reason: f.againstBase()}
+	if v.reason == "" {
+		v = verdict{mode: modeCompare, source: SourceFingerprint, reason: f.againstClaim()}
+	}
+	if v.reason != "" {
 		if f.claim {
-			v.refused = why
+			v.refused = v.reason
 		}
 		return v
 	}
-	anew := func(why string) verdict {
-		v := refuse(why)
-		v.mode, v.source = modeFull, SourceFull
-		return v
+	v = verdict{mode: modeClaim, source: SourceGiven, reason: "a list of changes since the base was given"}
+	if f.size > f.base.Size {
+		v.reason += fmt.Sprintf("; the volume grew from %d to %d bytes, the tail counts as changed", f.base.Size, f.size)
 	}
+	return v
+}
+
+// againstBase says why there is nothing to compare with: first match wins, "" is none.
+func (f *facts) againstBase() string {
 	switch {
 	case f.full:
-		return anew("asked for with --full")
+		return "asked for with --full"
 	case f.baseDamage != "":
-		return anew(f.baseDamage)
+		return f.baseDamage
 	case f.base == nil:
-		return anew("first backup of this volume")
+		return "first backup of this volume"
 	case f.baseGone:
-		return anew(fmt.Sprintf("the base %.8s was forgotten meanwhile", f.base.ID))
+		return fmt.Sprintf("the base %.8s was forgotten meanwhile", f.base.ID)
 	case f.base.Domain != f.domain: // a point's chunks are all named by one key
-		return anew(fmt.Sprintf("the base %.8s is in deduplication domain %q, this backup in %q", f.base.ID, f.base.Domain, f.domain))
+		return fmt.Sprintf("the base %.8s is in deduplication domain %q, this backup in %q", f.base.ID, f.base.Domain, f.domain)
+	}
+	return ""
+}
+
+// againstClaim says why no claim is used: first match wins, "" is none.
+func (f *facts) againstClaim() string {
+	switch {
 	case f.size < f.base.Size:
-		return refuse(fmt.Sprintf("the volume shrank from %d to %d bytes since its base", f.base.Size, f.size))
+		return fmt.Sprintf("the volume shrank from %d to %d bytes since its base", f.base.Size, f.size)
 	case !f.claim:
-		return refuse("no list of changes was given")
+		return "no list of changes was given"
 	case f.lie != "":
-		return refuse(f.lie)
+		return f.lie
 	case f.baseSnapshot != "" && f.base.Snapshot == "":
-		return refuse(fmt.Sprintf("the list of changes is since snapshot %q, but the base %.8s recorded no snapshot", f.baseSnapshot, f.base.ID))
+		return fmt.Sprintf("the list of changes is since snapshot %q, but the base %.8s recorded no snapshot", f.baseSnapshot, f.base.ID)
 	case f.baseSnapshot == "" && f.base.Snapshot != "" && !f.baseChosen:
-		return refuse(fmt.Sprintf("the base %.8s was taken from snapshot %q, and nothing says that the list of changes is since that one: name it with --base-snapshot, or choose the base with --base", f.base.ID, f.base.Snapshot))
+		return fmt.Sprintf("the base %.8s was taken from snapshot %q, and nothing says that the list of changes is since that one: name it with --base-snapshot, or choose the base with --base", f.base.ID, f.base.Snapshot)
 	case f.baseSnapshot != "" && f.baseSnapshot != f.base.Snapshot:
-		return refuse(fmt.Sprintf("the list of changes is since snapshot %q, the base %.8s was taken from %q", f.baseSnapshot, f.base.ID, f.base.Snapshot))
+		return fmt.Sprintf("the list of changes is since snapshot %q, the base %.8s was taken from %q", f.baseSnapshot, f.base.ID, f.base.Snapshot)
 	}
-	reason := "a list of changes since the base was given"
-	if f.size > f.base.Size {
-		reason += fmt.Sprintf("; the volume grew from %d to %d bytes, the tail counts as changed", f.base.Size, f.size)
-	}
-	return verdict{mode: modeClaim, source: SourceGiven, reason: reason}
+	return ""
 }
