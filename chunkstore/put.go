@@ -148,7 +148,7 @@ func (s *Session) reserve(ctx context.Context, class chunk.Class, n int) (pack.T
 			return t, l.open, nil
 		}
 		s.send(l)
-		s.sendStale(l)
+		sendStale(s, l)
 	}
 }
 
@@ -158,7 +158,7 @@ const maxBehind = 4
 // sendStale sends data packs that stayed open while the given lane filled
 // several: a backup that is killed is resumed only up to the first byte that is
 // in no stored pack. Where another goroutine is at a lane, the next time will do.
-func (s *Session) sendStale(busy *lane) {
+func sendStale(s *Session, busy *lane) {
 	for _, c := range []chunk.Class{chunk.Base, chunk.Patch} {
 		l := s.lanes[c]
 		if l == busy || !l.mu.TryLock() {
