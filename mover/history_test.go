@@ -87,11 +87,7 @@ type history struct {
 func TestHistories(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		h := &history{t: rt, tb: t, store: mem.New(), want: map[string][]byte{}, r: rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 0))}
-		dir, err := os.MkdirTemp(t.TempDir(), "")
-		if err != nil {
-			rt.Fatal(err)
-		}
-		h.image = filepath.Join(dir, "image")
+		h.image = filepath.Join(t.TempDir(), "image")
 		newTestRepo(t, h.store)
 		h.reopen()
 		h.data = make([]byte, rapid.IntRange(0, 3<<20).Draw(rt, "size"))
