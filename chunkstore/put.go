@@ -79,7 +79,7 @@ func (s *Session) Put(ctx context.Context, c Chunk) (id chunk.ID, isNew bool, er
 	if c.Class != chunk.Patch {
 		loc, known, err := s.repo.find(ctx, id, true)
 		if err == nil && known {
-			err = s.present(ctx, loc.Pack)
+			err = s.seen.present(ctx, loc.Pack)
 		}
 		if err != nil || known {
 			return id, false, s.fail(err)
@@ -105,26 +105,6 @@ func (s *Session) Put(ctx context.Context, c Chunk) (id chunk.ID, isNew bool, er
 		return id, false, s.fail(err)
 	}
 	return id, true, nil
-}
-
-// present proves, once per session and pack, that a pack which the session's
-// point is going to rest on is still in the store: nobody may learn at the
-// restore that it was lost before the backup.
-func (s *Session) present(ctx context.Context, p index.PackID) error {
-	if _, ok := s.seen.Load(p.Hash); ok {
-		return nil
-	}
-	info, err := s.repo.store.Stat(ctx, p.Name())
-	switch {
-	case errors.Is(err, objstore.ErrNotExist):
-		return &seal.CorruptError{Object: p.Name(), Detail: "is gone from the store, and it holds chunks that this volume has, too"}
-	case err != nil:
-		return fmt.Errorf("look for pack %s: %w", p.Name(), err)
-	case info.Size != int64(p.Size):
-		return &seal.CorruptError{Object: p.Name(), Detail: fmt.Sprintf("has %d bytes, its index says %d", info.Size, p.Size)}
-	}
-	s.seen.Store(p.Hash, struct{}{})
-	return nil
 }
 
 // reserve finds room in the class's open pack, sending a full one on its way.
@@ -365,4 +345,30 @@ func (s *Session) failed() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
+}
+
+// witnessed are packs that one session saw in the store.
+type witnessed struct {
+	packs sync.Map // by hash
+	store objstore.Store
+}
+
+// present proves, once per session and pack, that a pack which the session's
+// point is going to rest on is still in the store: nobody may learn at the
+// restore that it was lost before the backup.
+func (w *witnessed) present(ctx context.Context, p index.PackID) error {
+	if _, ok := w.packs.Load(p.Hash); ok {
+		return nil
+	}
+	info, err := w.store.Stat(ctx, p.Name())
+	switch {
+	case errors.Is(err, objstore.ErrNotExist):
+		return &seal.CorruptError{Object: p.Name(), Detail: "is gone from the store, and it holds chunks that this volume has, too"}
+	case err != nil:
+		return fmt.Errorf("look for pack %s: %w", p.Name(), err)
+	case info.Size != int64(p.Size):
+		return &seal.CorruptError{Object: p.Name(), Detail: fmt.Sprintf("has %d bytes, its index says %d", info.Size, p.Size)}
+	}
+	w.packs.Store(p.Hash, struct{}{})
+	return nil
 }

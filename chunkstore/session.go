@@ -251,6 +251,7 @@ func (r *Repository) newSession(ctx context.Context, rec SessionRecord, opt Sess
 		return nil, err
 	}
 	s := &Session{repo: r, store: meter.Wrap(r.store), rec: rec, opt: opt, sent: map[*openPack]struct{}{}}
+	s.seen.store = r.store
 	if err := s.checkBase(ctx); err != nil {
 		return nil, err
 	}
