@@ -62,7 +62,7 @@ type Session struct {
 	fresh  *index.Fresh
 	lanes  [chunk.Map + 1]*lane
 	tools  sync.Pool
-	seen   sync.Map      // hashes of packs that were seen in the store
+	seen   witnessed
 	room   chan struct{} // one token per upload under way
 	upCtx  context.Context
 	cancel context.CancelFunc
