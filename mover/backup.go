@@ -62,6 +62,7 @@ type backup struct {
 	base   *chunkstore.Point
 	// baseDamage says why there is none although the volume has points.
 	baseDamage string
+	sparse     bool // the file told of holes, which were not read
 	plan       plan
 	slabBufs   *blockio.Arena
 	chunkBufs  *blockio.Arena
@@ -400,6 +401,7 @@ func (b *backup) ranges(ctx context.Context, claim blockdiff.Ranges) (ranges, ho
 		if err == nil {
 			ranges = allocated.AlignOut(pageSize, b.size)
 			holes = whole.Subtract(ranges)
+			b.sparse = len(holes) > 0
 		}
 	}
 	if b.mode == modeFull {
@@ -436,6 +438,9 @@ func (b *backup) commit(ctx context.Context, v verdict, m imagemap.Map) (*chunks
 	line, err := randomHex(8)
 	if err != nil {
 		return nil, err
+	}
+	if v.source == SourceFull && b.sparse {
+		v.source = SourceSparse
 	}
 	p := &chunkstore.Point{
 		ID: id, Volume: b.opt.Volume, Domain: b.opt.Domain, Created: b.opt.Now().UTC().Truncate(time.Millisecond),

@@ -164,7 +164,7 @@ func TestMemoryStaysUnderTheLimit(t *testing.T) {
 		given := base
 		given.Claim = r.claimFile(claim)
 		for i, c := range []backupChild{base, given, base} { // the first is full
-			name := [...]string{SourceFull, SourceGiven, SourceFingerprint}[i]
+			name := [...]string{SourceSparse, SourceGiven, SourceFingerprint}[i]
 			cmd := c.command(t)
 			cmd.Path = binary
 			cmd.Args[0] = binary
