@@ -418,8 +418,10 @@ func TestCancelledBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	rep := r.mustBackup(BackupOptions{})
-	if resumedAt(t, rep) == 0 {
-		t.Errorf("%+v", rep)
+	// How far the extents got before the cancellation is a matter of chance, but
+	// packs were durable.
+	if rep.Resumed == "" || rep.NewBytes >= rep.VolumeBytes {
+		t.Errorf("nothing of it was used: %+v", rep)
 	}
 	r.check()
 }
