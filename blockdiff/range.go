@@ -218,3 +218,18 @@ func (rs Ranges) Coalesce(maxCount int) Ranges {
 	}
 	return out
 }
+
+// Cut calls fn for the ranges in order, each cut at the multiples of unit. An
+// error of fn ends the walk and is returned.
+func (rs Ranges) Cut(unit int64, fn func(Range) error) error {
+	for _, r := range rs {
+		for r.Length > 0 {
+			n := min(r.Length, unit-r.Offset%unit)
+			if err := fn(Range{Offset: r.Offset, Length: n}); err != nil {
+				return err
+			}
+			r.Offset, r.Length = r.Offset+n, r.Length-n
+		}
+	}
+	return nil
+}

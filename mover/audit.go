@@ -61,18 +61,14 @@ func (b *backup) compareSample(ctx context.Context, sample blockdiff.Ranges) err
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(work)
-		for _, r := range sample {
-			for r.Length > 0 {
-				n := min(r.Length, auditBlock-r.Offset%auditBlock)
-				select {
-				case work <- blockdiff.Range{Offset: r.Offset, Length: n}:
-				case <-ctx.Done():
-					return ctx.Err()
-				}
-				r.Offset, r.Length = r.Offset+n, r.Length-n
+		return sample.Cut(auditBlock, func(r blockdiff.Range) error {
+			select {
+			case work <- r:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
 			}
-		}
-		return nil
+		})
 	})
 	for range min(b.plan.readers, b.plan.slabs) {
 		g.Go(func() error { return b.auditWorker(ctx, work) })

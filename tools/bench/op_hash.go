@@ -52,18 +52,14 @@ func hashAll(ctx context.Context, src *blockio.Source, ranges blockdiff.Ranges, 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(work)
-		for _, r := range ranges {
-			for r.Length > 0 {
-				n := min(r.Length, hashSlab-r.Offset%hashSlab)
-				select {
-				case work <- blockdiff.Range{Offset: r.Offset, Length: n}:
-				case <-ctx.Done():
-					return ctx.Err()
-				}
-				r.Offset, r.Length = r.Offset+n, r.Length-n
+		return ranges.Cut(hashSlab, func(r blockdiff.Range) error {
+			select {
+			case work <- r:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
 			}
-		}
-		return nil
+		})
 	})
 	for range a.Depth {
 		g.Go(func() error { return hashSome(ctx, src, arena, work, a) })
